@@ -318,7 +318,8 @@ class StreamInterrupted(HostError):
         partial: what was received so far, in the form of the calling framework, or None.
     """
 
-    advice = "What came before was handed out already; ask again for the whole reply, or let it continue."
+    advice = "What came before was handed out already, and is in the error's .partial where the surface keeps it."
+    retryable = True
     partial: Any = None
 
     @classmethod

@@ -65,9 +65,9 @@ class Connection:
         raise TypeError("a Connection holds a key and is not pickled; build it again with connect()")
 
     def digest(self) -> tuple[Any, ...]:
-        """Return the key of the registry: settings and a digest of the key, never the key itself."""
-        key = hashlib.sha256(self.api_key.encode("utf-8", "surrogatepass")).digest()
-        return (self.base_url, key, self.headers, repr(self.query), id(self.http_client), id(self.http_async_client))
+        """Return the key of the registry: the address, and a hash of what may be secret."""
+        secret = repr((str(self.api_key), self.headers, self.query)).encode("utf-8", "surrogatepass")
+        return (self.base_url, hashlib.sha256(secret).digest(), id(self.http_client), id(self.http_async_client))
 
     def secrets(self) -> list[str]:
         """Return what no message may repeat: the key, the values of the user's own headers and query."""
@@ -118,6 +118,8 @@ def connect(
         UnsupportedProtocol: the host does not speak the OpenAI protocol.
     """
     environ = os.environ if environ is None else environ
+    if base_url is not None and not base_url.strip():  # an unset variable: the key must not go to the default host
+        raise ConfigurationError("base_url is empty; pass an address, or None for the host's own")
     profile = find_host(host, base_url)
     endpoint = profile.endpoint
     if endpoint.protocol != "openai":
@@ -138,7 +140,7 @@ def connect(
         api_key=_Secret(_checked_key(api_key, "api_key=") if api_key else _hosts_key(profile, checked, environ)),
         timeout=_checked_timeout(timeout),
         headers=tuple(sorted(_checked_header(*item) for item in (headers or {}).items())),
-        query=tuple(sorted((str(name), value) for name, value in (query or {}).items() if value is not None)),
+        query=tuple(sorted(_checked_parameter(*item) for item in (query or {}).items() if item[1] is not None)),
         http_client=http_client,
         http_async_client=http_async_client,
     )
@@ -149,7 +151,7 @@ def _hosts_key(profile: HostProfile, url: str, environ: Mapping[str, str]) -> st
     for name in endpoint.key_env:
         key = environ.get(name)
         if key:
-            if url.startswith("http://") and not is_private(url):
+            if url.startswith("http://") and not _private(url):
                 raise ConfigurationError(
                     f"base_url is plain http: the key of {name} would travel in clear text. Use https://, or pass "
                     "api_key= if that is meant."
@@ -160,6 +162,9 @@ def _hosts_key(profile: HostProfile, url: str, environ: Mapping[str, str]) -> st
     names = " or ".join(endpoint.key_env)
     where = f"set {names} in the environment, or pass api_key=" if names else "pass api_key="
     raise MissingKey(f"no API key for host {profile.id!r} ({url}): {where}.")
+
+
+_private = lru_cache(maxsize=256)(is_private)
 
 
 @lru_cache(maxsize=256)
@@ -181,6 +186,8 @@ def _checked_url(url: str, where: str) -> str:
 
 
 def _checked_key(key: str, where: str) -> str:
+    if not isinstance(key, str):
+        raise ConfigurationError(f"{where} must be a text, not {type(key).__name__}")
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigurationError(
             f"{where} holds white space or characters that no HTTP header takes; check how the key was pasted"
@@ -195,6 +202,18 @@ def _checked_timeout(timeout: Any) -> Any:
         kind = timeout if isinstance(timeout, (int, float)) else type(timeout).__name__
         raise ConfigurationError(f"timeout must be seconds above 0, or an openai.Timeout, not {kind}")
     return timeout
+
+
+def _checked_parameter(name: str, value: Any) -> tuple[str, Any]:
+    if not isinstance(name, str) or not _is_utf8(name):
+        raise ConfigurationError(f"default_query: a name must be a text, not {type(name).__name__}")
+    if not isinstance(value, (str, int, float)) or (isinstance(value, str) and not _is_utf8(value)):
+        raise ConfigurationError(f"default_query: the value of {name} must be text, number or bool")
+    return name, value
+
+
+def _is_utf8(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _checked_header(name: str, value: str) -> tuple[str, str]:
@@ -367,7 +386,7 @@ def _build(client_type: Any, connection: Connection, http_client: Any, name: str
             http_client=http_client,
             webhook_secret="",
         )
-    except TypeError:
+    except (TypeError, AttributeError):
         kind = f"{type(http_client).__module__}.{type(http_client).__qualname__}"
         raise ConfigurationError(
             f"{name} ({kind}) does not fit the installed openai SDK: 3.x takes httpx2 clients, 2.x httpx clients; "

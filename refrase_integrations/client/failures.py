@@ -13,7 +13,6 @@ from refrase_integrations.client.connection import Connection
 from refrase_integrations.errors import HostError
 from refrase_integrations.kimi.catalogue import find_model, hosts, replacement
 from refrase_integrations.kimi.dialect import Dialect
-from refrase_integrations.kimi.messages import text_of
 from refrase_integrations.kimi.wire import Body
 
 _LONGEST = 400  # characters of a host's message that an error shows
@@ -250,16 +249,21 @@ def _without_echo(message: str, texts: Sequence[str]) -> str:
     return kept + message[done:]
 
 
-def _texts(body: Body) -> Iterator[str]:
-    for message in body.get("messages") or ():
-        content = message.get("content")
-        yield text_of(content)
-        for part in content if isinstance(content, list) else ():
-            for link in (part.get("image_url"), part.get("video_url")) if isinstance(part, Mapping) else ():
-                yield str(link.get("url") if isinstance(link, Mapping) else link or "")
-        for made in message.get("tool_calls") or ():
-            yield str((made.get("function") or {}).get("arguments", ""))
-        yield from (str(message[key]) for key in ("reasoning_content", "reasoning") if message.get(key))
+def _texts(body: object) -> Iterator[str]:
+    """Yield every text of the messages, whatever their form: the user's extra_body may have replaced them."""
+    rest: list[object] = [body.get("messages")] if isinstance(body, Mapping) else []
+    while rest:
+        value = rest.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, Mapping):
+            rest += [inner for key, inner in value.items() if key not in _NOT_PROMPT]
+        elif isinstance(value, list):
+            rest += value
+
+
+_NOT_PROMPT = frozenset({"role", "type", "id", "tool_call_id", "name"})
+"""Fields of a message that hosts have to name in their errors."""
 
 
 def _advice(found: type[HostError], dialect: Dialect) -> str | None:

@@ -1,8 +1,7 @@
 """Sending a prepared request: plain dicts out of the SDK's own transport.
 
 ``client.post(cast_to=object)`` keeps the SDK's auth, proxies and timeouts and skips the pydantic model that it builds
-for every chunk, which is where most of its time goes. The body goes as bytes: openai 2.x writes a body that it
-serializes itself into its DEBUG log.
+for every chunk, which is where most of its time goes. The body goes as bytes of our own, which no log shows.
 """
 
 from __future__ import annotations
@@ -100,8 +99,9 @@ async def asend(prepared: Prepared, connection: Connection, *, max_retries: int 
 def _post(prepared: Prepared, connection: Connection, content: bytes) -> Chunk:
     client = connection.client()
     try:
-        answer = client.post(_PATH, cast_to=object, content=content, options=_options(connection))
-        return _whole(answer, prepared, connection)
+        return _whole(
+            client.post(_PATH, cast_to=object, content=content, options=_options(connection)), prepared, connection
+        )
     except Exception as error:
         failure = _known(error, prepared, connection)
     raise failure
@@ -110,8 +110,11 @@ def _post(prepared: Prepared, connection: Connection, content: bytes) -> Chunk:
 async def _apost(prepared: Prepared, connection: Connection, content: bytes) -> Chunk:
     client = connection.async_client()
     try:
-        answer = await client.post(_PATH, cast_to=object, content=content, options=_options(connection))
-        return _whole(answer, prepared, connection)
+        return _whole(
+            await client.post(_PATH, cast_to=object, content=content, options=_options(connection)),
+            prepared,
+            connection,
+        )
     except Exception as error:
         failure = _known(error, prepared, connection)
     raise failure
@@ -127,9 +130,9 @@ def _open(prepared: Prepared, connection: Connection, content: bytes) -> tuple[C
         )
         if _is_stream(stream):
             return _first(next(stream, None), prepared, connection), stream
-        text = stream.response.read().decode("utf-8", "replace")
+        whole = _whole(stream.response.read().decode("utf-8", "replace"), prepared, connection)
         stream.close()
-        return _whole(text, prepared, connection), None
+        return whole, None
     except BaseException as error:
         if stream is not None:
             stream.close()
@@ -147,9 +150,9 @@ async def _aopen(prepared: Prepared, connection: Connection, content: bytes) -> 
         )
         if _is_stream(stream):
             return _first(await anext(stream, None), prepared, connection), stream
-        text = (await stream.response.aread()).decode("utf-8", "replace")
+        whole = _whole((await stream.response.aread()).decode("utf-8", "replace"), prepared, connection)
         await stream.close()
-        return _whole(text, prepared, connection), None
+        return whole, None
     except BaseException as error:
         if stream is not None:
             await stream.close()
@@ -263,6 +266,8 @@ def _known(error: Exception, prepared: Prepared, connection: Connection) -> Exce
     import openai
 
     dialect = prepared.call.dialect
+    if isinstance(error, HostError):
+        return error.with_traceback(None)  # the frames of its making hold the host's raw answer
     if isinstance(error, openai.OpenAIError):
         return typed(error, prepared.body, dialect, connection)
     if isinstance(error, _Malformed):
@@ -271,7 +276,7 @@ def _known(error: Exception, prepared: Prepared, connection: Connection) -> Exce
     if type(error).__module__.partition(".")[0] in _TRANSPORTS:
         broke = f"the connection to {connection.base_url} broke ({type(error).__name__})"
         return ConnectionFailed(broke, host=dialect.host.id, model=dialect.model_id)
-    if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError)):
+    if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError, RecursionError)):
         return answered(None, {"message": "the host sent what is no JSON"}, prepared.body, dialect, connection)
     return error
 
@@ -287,12 +292,19 @@ def _note(prepared: Prepared, failed: list[HostError]) -> None:
         prepared.report.heal(RETRIES, [Change("encode", f"sent {len(failed) + 1} times: first {names}")])
 
 
-def _written(body: Mapping[str, Any]) -> bytes:
+class _Written(bytes):
+    """A body that no repr shows: openai 2.x writes the options of each request into its DEBUG log."""
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} bytes>"
+
+
+def _written(body: Mapping[str, Any]) -> _Written:
     try:
-        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return _Written(json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode())
     except (ValueError, TypeError, RecursionError):
         pass  # these name neither the place nor the cure, and quote the value
-    raise InvalidMessage(_fault(body))
+    raise InvalidMessage(f"the request cannot be written as JSON: {_fault(body)}")
 
 
 def _fault(body: object) -> str:
@@ -323,7 +335,7 @@ def _fault(body: object) -> str:
                 return f"{path}: the number has too many digits; send it as a text"
         elif value is not None:
             return f"{path}: a {type(value).__name__} cannot be written as JSON; give text, number, bool, list or dict"
-    return "the request cannot be written as JSON: it is nested too deeply"
+    return "nested too deeply"
 
 
 _DEEPEST = 500
