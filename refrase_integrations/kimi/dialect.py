@@ -13,6 +13,8 @@ from typing import Any, Literal
 from refrase_integrations.kimi.catalogue import wire_model_id
 from refrase_integrations.kimi.catalogue.loading import merged
 from refrase_integrations.kimi.catalogue.profile import HostProfile, ModelProfile, State
+from refrase_integrations.kimi.usage import cost
+from refrase_integrations.kimi.wire import Usage
 
 
 class _Nothing(Mapping[str, Any]):
@@ -137,6 +139,10 @@ class Dialect:
     """Places where the host may put usage."""
     stream_usage: bool = True
     """The host takes ``stream_options: {"include_usage": true}``."""
+
+    def cost(self, usage: Usage) -> float | None:
+        """Return the US dollars of a call's usage, or None where no price is known; see `usage.cost`."""
+        return cost(usage, self.model.price(self.host.id))
 
     def __repr__(self) -> str:
         return f"Dialect({self.model_id!r} on {self.host.id!r}, thinking={self.thinking})"

@@ -89,6 +89,12 @@ class Practices(BaseModel):
                 raise ConfigurationError(f"practices: {problems}") from None
         raise ConfigurationError(f"practices must be Practices, a dict or 'off', not {type(value).__name__}")
 
+    @classmethod
+    def merged(cls, *layers: Practices | Mapping[str, Any] | str | None) -> Practices:
+        """Merge settings in any of the accepted forms, the nearest first; see `of` and `over`."""
+        nearest, *lower = map(cls.of, layers)
+        return nearest.over(*lower)
+
     def over(self, *lower: Practices) -> Practices:
         """Return these settings laid over ``lower`` ones (nearest first), key by key; only keys really given count."""
         merged: dict[str, Any] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -18,19 +18,18 @@ from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool
 from pydantic import ValidationError
 
-from refrase_integrations.errors import ConfigurationError, RefraseError, StreamInterrupted
+from refrase_integrations.errors import ConfigurationError, StreamInterrupted
 from refrase_integrations.kimi.dialect import Dialect
 from refrase_integrations.kimi.practice import Call, Prepared
-from refrase_integrations.kimi.settings import Practices
+from refrase_integrations.kimi.request import build_call, field_error, wire_choice
 from refrase_integrations.kimi.stream import fold
 from refrase_integrations.kimi.tokens import TokenCounter
 from refrase_integrations.kimi.turn import arun, run
-from refrase_integrations.kimi.usage import cost
-from refrase_integrations.kimi.wire import Body, Chunk, Usage
+from refrase_integrations.kimi.wire import Chunk
 from refrase_integrations.langchain.failures import classified
 from refrase_integrations.langchain.messages import Decoder, encode
 from refrase_integrations.langchain.structured import Method, response_format, structured_output
-from refrase_integrations.langchain.tools import wire_choice, wire_tools
+from refrase_integrations.langchain.tools import wire_tools
 
 
 class PracticedChatModel(BaseChatModel):
@@ -41,7 +40,7 @@ class PracticedChatModel(BaseChatModel):
             super().__init__(*args, **kwargs)
         except ValidationError as error:
             # pydantic's own text quotes the input, and with it the key.
-            raise _init_error(type(self), error) from None
+            raise field_error(type(self), error) from None
 
     @abstractmethod
     def _dialect(self, settings: Mapping[str, Any]) -> tuple[Dialect, bool | None]:
@@ -76,7 +75,7 @@ class PracticedChatModel(BaseChatModel):
             settings = self._settings(stop, kwargs)
             call = self._call(messages, settings, stream=False)
             deltas = list(run(call, lambda prepared: self._send(prepared, settings)))
-        decoder = Decoder(self._price(call.dialect))
+        decoder = Decoder(call.dialect.cost)
         return ChatResult(generations=[decoder.generation(whole) for whole in fold(deltas)])
 
     async def _agenerate(
@@ -90,7 +89,7 @@ class PracticedChatModel(BaseChatModel):
             settings = self._settings(stop, kwargs)
             call = self._call(messages, settings, stream=False)
             deltas = [delta async for delta in arun(call, lambda prepared: self._asend(prepared, settings))]
-        decoder = Decoder(self._price(call.dialect))
+        decoder = Decoder(call.dialect.cost)
         return ChatResult(generations=[decoder.generation(whole) for whole in fold(deltas)])
 
     def _stream(
@@ -103,7 +102,7 @@ class PracticedChatModel(BaseChatModel):
         with classified():
             settings = self._settings(stop, kwargs)
             call = self._call(messages, settings, stream=True)
-            decoder = Decoder(self._price(call.dialect))
+            decoder = Decoder(call.dialect.cost)
             try:
                 for delta in run(call, lambda prepared: self._send(prepared, settings)):
                     chunk = decoder.chunk(delta)
@@ -124,7 +123,7 @@ class PracticedChatModel(BaseChatModel):
         with classified():
             settings = self._settings(stop, kwargs)
             call = self._call(messages, settings, stream=True)
-            decoder = Decoder(self._price(call.dialect))
+            decoder = Decoder(call.dialect.cost)
             try:
                 async for delta in arun(call, lambda prepared: self._asend(prepared, settings)):
                     chunk = decoder.chunk(delta)
@@ -139,38 +138,22 @@ class PracticedChatModel(BaseChatModel):
         dialect, wish = self._dialect(settings)
         if stream and (settings.get("n") or 1) > 1:
             raise ConfigurationError("n > 1 cannot be streamed; use invoke() or batch()")
-        body: dict[str, Any] = {
-            "model": settings["model"],
-            "messages": encode(messages, dialect.host.id, dialect.reasoning_out),
-        }
-        for key in _BODY_FIELDS:
-            if settings.get(key) is not None:
-                body[key] = settings[key]
-        if isinstance(body.get("response_format"), type):
-            body["response_format"] = response_format(body["response_format"])
-        if settings.get("tools"):
-            body["tools"] = wire_tools(settings["tools"], settings.get("strict"))
-        choice = wire_choice(settings.get("tool_choice"))
-        if choice is not None:
-            body["tool_choice"] = choice
-        if stream:
-            body["stream"] = True
-            if dialect.stream_usage and settings.get("stream_usage") is not False:
-                body["stream_options"] = {"include_usage": True}
-        return Call(
-            body=cast(Body, body),
-            dialect=dialect,
-            practices=settings["practices"],
+        formed = dict(settings)
+        if isinstance(formed.get("response_format"), type):
+            formed["response_format"] = response_format(formed["response_format"])
+        if formed.get("tools"):
+            formed["tools"] = wire_tools(formed["tools"], formed.get("strict"))
+        return build_call(
+            formed,
+            encode(messages, dialect.host.id, dialect.reasoning_out),
+            dialect,
+            stream=stream,
             count=self._counter(),
             thinking=wish,
-            extra=settings.get("extra_body") or {},
             thread_id=_thread_id(),
+            now=datetime.now(UTC),
             salt=uuid.uuid4().hex,
         )
-
-    def _price(self, dialect: Dialect) -> Callable[[Usage], float | None]:
-        price = dialect.model.price(dialect.host.id)
-        return lambda usage: cost(usage, price) if price else None
 
     # -- binding -----------------------------------------------------------------------------------------
 
@@ -257,51 +240,6 @@ class PracticedChatModel(BaseChatModel):
                 "REFRASE_KIMI_TOKENIZER at tiktoken.model"
             )
         return cast("list[int]", ids(text))
-
-
-_BODY_FIELDS = (
-    "temperature",
-    "top_p",
-    "n",
-    "presence_penalty",
-    "frequency_penalty",
-    "stop",
-    "seed",
-    "max_tokens",
-    "max_completion_tokens",
-    "response_format",
-    "parallel_tool_calls",
-    "reasoning_effort",
-    "prompt_cache_key",
-    "safety_identifier",
-    "user",
-    "logprobs",
-    "top_logprobs",
-    "logit_bias",
-)
-
-
-def merged_practices(*layers: Any) -> Practices:
-    """Merge practice settings, the nearest first."""
-    read = [Practices.of(layer) for layer in layers]
-    return read[0].over(*read[1:])
-
-
-def _init_error(model: type[BaseChatModel], error: ValidationError) -> RefraseError:
-    """Return our own error for fields that do not fit: what is wrong with which, never the values."""
-    problems = []
-    for item in error.errors(include_url=False, include_input=False):
-        cause = item.get("ctx", {}).get("error")
-        if isinstance(cause, RefraseError):
-            return cause
-        name = ".".join(map(str, item["loc"]))
-        if item["type"] == "extra_forbidden":
-            close = get_close_matches(name, model.model_fields, n=1)
-            hint = f"did you mean {close[0]}?" if close else "the host's own fields go in extra_body={...}"
-            problems.append(f"{name}: no such field; {hint}")
-        else:
-            problems.append(f"{name}: {item['msg']}")
-    return ConfigurationError(f"{model.__name__}: {'; '.join(problems)}")
 
 
 def _thread_id() -> str | None:

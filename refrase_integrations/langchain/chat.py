@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
-from langchain_core.utils.utils import convert_to_secret_str
-from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import ConfigDict, Field
 
-from refrase_integrations.client.connection import Connection, connect
-from refrase_integrations.client.sdk import asend, send
-from refrase_integrations.errors import ConfigurationError
-from refrase_integrations.kimi import catalogue
-from refrase_integrations.kimi.catalogue import find_host, find_model
-from refrase_integrations.kimi.dialect import Dialect, compile_dialect
-from refrase_integrations.kimi.practice import Prepared
-from refrase_integrations.kimi.practices.thinking import wish
+from refrase_integrations.client.dropin import HIDDEN, DropIn
+from refrase_integrations.kimi.catalogue import find_host
+from refrase_integrations.kimi.dialect import Dialect
+from refrase_integrations.kimi.request import CALL_FIELDS, MODEL_FIELDS, layered
 from refrase_integrations.kimi.settings import Practices
 from refrase_integrations.kimi.tokens import TokenCounter, counter
-from refrase_integrations.kimi.wire import Chunk
-from refrase_integrations.langchain.base import PracticedChatModel, merged_practices
-
-_PER_CALL_ERROR = ("host", "base_url", "api_key")
+from refrase_integrations.langchain.base import PracticedChatModel
 
 
-class ChatKimi(PracticedChatModel):
+class ChatKimi(DropIn, PracticedChatModel):
     """Kimi K2 on any host, by its documented practices.
 
     Setup:
@@ -165,69 +156,14 @@ class ChatKimi(PracticedChatModel):
         arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True, protected_namespaces=()
     )
 
-    model: str = Field(default_factory=lambda: catalogue.DEFAULT_MODEL)
-    """The model's name in any host's spelling."""
-    host: str | None = None
-    """Id of the host; None: read from ``base_url``, else Moonshot's international API."""
-    base_url: str | None = None
-    """The endpoint; None: the host's own."""
-    api_key: SecretStr | None = Field(default=None, repr=False, exclude=True)
-    """The key; None: the host's own environment variable. Never shown, never serialized."""
-    thinking: bool | dict[str, Any] | None = None
-    """Switches a hybrid model; None: the model's default. The wire form ``{"type": "disabled"}`` is taken too."""
-    reasoning_effort: str | None = None
-    """Level of reasoning effort, for models that have levels."""
-    temperature: float | None = None
-    """Sampling temperature; None: as documented."""
-    top_p: float | None = None
-    """Nucleus sampling; None: as documented."""
     n: int | None = None
     """Replies to one request; None: one."""
-    presence_penalty: float | None = None
-    """-2 to 2; None: none."""
-    frequency_penalty: float | None = None
-    """-2 to 2; None: none."""
-    seed: int | None = None
-    """Seed, on hosts that take one."""
-    stop: list[str] | str | None = None
-    """Texts that end the reply; at most 5 of at most 32 bytes on Moonshot's API."""
-    max_tokens: int | None = None
-    """Output limit in tokens, reasoning included; None: the documented default."""
-    practices: Practices | dict[str, Any] | Literal["off"] | None = None
-    """How each practice applies."""
-    timeout: float | Any = None
-    """Seconds for one request, or the SDK's Timeout; None: 600."""
-    max_retries: int = Field(default=2, ge=0)
-    """Tries after the first one, before anything was handed out."""
     streaming: bool | None = None
     """True: ``invoke`` streams under the hood. False: ``stream`` does not stream. None: as it is called."""
-    stream_usage: bool = True
-    """Whether to ask for usage in streams."""
-    extra_body: dict[str, Any] | None = None
-    """Your own body fields: they go out as they are, merged last."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
-    """The same, under the name that other chat models use."""
-    default_headers: dict[str, str] | None = Field(default=None, repr=False, exclude=True)
-    """Further headers for each request. They may hold credentials: never shown, never serialized."""
-    default_query: dict[str, Any] | None = Field(default=None, repr=False, exclude=True)
-    """Further query parameters for each request. Never shown, never serialized."""
-    http_client: Any = Field(default=None, repr=False, exclude=True)
-    """Your own sync HTTP client (httpx2 for openai 3.x, httpx for 2.x)."""
-    http_async_client: Any = Field(default=None, repr=False, exclude=True)
-    """Your own async HTTP client."""
+    """``extra_body``, under the name that other chat models use."""
     tokenizer: str | None = None
     """Path of Kimi's ``tiktoken.model``; None: looked for in the Hugging Face cache."""
-
-    @field_validator("api_key", mode="before")
-    @classmethod
-    def _blank_key_is_none(cls, value: Any) -> Any:
-        return None if value in ("", None) else convert_to_secret_str(value)
-
-    @model_validator(mode="after")
-    def _check(self) -> ChatKimi:
-        Practices.of(self.practices)
-        self._connection({"timeout": self.timeout})  # no key, no URL: better said here than by the first call
-        return self
 
     # -- identity ----------------------------------------------------------------------------------------
 
@@ -264,7 +200,7 @@ class ChatKimi(PracticedChatModel):
 
     def __getstate__(self) -> dict[Any, Any]:
         state = super().__getstate__()
-        hidden = {"api_key": None, "http_client": None, "http_async_client": None}
+        hidden = dict.fromkeys(HIDDEN)
         return {**state, "__dict__": {**state["__dict__"], **hidden}}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
@@ -286,69 +222,20 @@ class ChatKimi(PracticedChatModel):
     # -- one call ----------------------------------------------------------------------------------------
 
     def _settings(self, stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-        for name in _PER_CALL_ERROR:
-            if kwargs.get(name) is not None:
-                raise ConfigurationError(
-                    f"{name} cannot change per call; build another ChatKimi, or use configurable_fields"
-                )
-        unknown = kwargs.keys() - _CALL_FIELDS
-        if unknown:
-            raise ConfigurationError(
-                f"unknown call argument(s) {', '.join(sorted(unknown))}; the host's own fields go in extra_body={{...}}"
-            )
-        settings = {name: getattr(self, name) for name in _FIELDS}
-        settings.update({name: value for name, value in kwargs.items() if value is not None})
-        if stop is not None:
-            settings["stop"] = stop
-        settings["practices"] = merged_practices(kwargs.get("practices"), self.practices)
-        settings["extra_body"] = {
-            **self.model_kwargs,
-            **(self.extra_body or {}),
-            **(kwargs.get("extra_body") or {}),
-        }
-        return settings
-
-    def _dialect(self, settings: Mapping[str, Any]) -> tuple[Dialect, bool | None]:
-        asked = settings.get("thinking")
-        if isinstance(asked, Mapping):
-            asked = wish({"thinking": asked})
-        if asked is None:
-            asked = wish(settings.get("extra_body") or {})
-        name = settings["model"]
-        return compile_dialect(find_model(name), find_host(self.host, self.base_url), asked, name), asked
-
-    def _send(self, prepared: Prepared, settings: Mapping[str, Any]) -> Iterator[Chunk]:
-        return send(prepared, self._connection(settings), max_retries=self.max_retries)
-
-    def _asend(self, prepared: Prepared, settings: Mapping[str, Any]) -> AsyncIterator[Chunk]:
-        return asend(prepared, self._connection(settings), max_retries=self.max_retries)
-
-    def _connection(self, settings: Mapping[str, Any]) -> Connection:
-        return connect(
-            self.host,
-            self.base_url,
-            self.api_key.get_secret_value() if self.api_key else None,
-            timeout=settings.get("timeout"),
-            headers=self.default_headers,
-            query=self.default_query,
-            http_client=self.http_client,
-            http_async_client=self.http_async_client,
+        given = kwargs if stop is None else {**kwargs, "stop": stop}
+        return layered(
+            self._own_settings(n=self.n, extra_body=self.model_kwargs),
+            given,
+            takes=_CALL_FIELDS,
+            instead="build another ChatKimi, or use configurable_fields",
         )
 
     def _counter(self) -> TokenCounter:
         return counter(self.tokenizer)
 
 
-_FIELDS = (
-    "model", "thinking", "reasoning_effort", "temperature", "top_p", "n", "presence_penalty", "frequency_penalty",
-    "seed", "stop", "max_tokens", "timeout", "stream_usage",
-)  # fmt: skip
-_CALL_FIELDS = frozenset(_FIELDS) | {
-    "practices", "extra_body", "tools", "tool_choice", "strict", "parallel_tool_calls", "response_format",
-    "max_completion_tokens", "prompt_cache_key", "safety_identifier", "user", "logprobs", "top_logprobs", "logit_bias",
-    "stream", "ls_structured_output_format",
-}  # fmt: skip
-_IDENTIFYING = frozenset(_FIELDS) | {"practices", "extra_body", "model_kwargs"}
+_CALL_FIELDS = CALL_FIELDS | {"n", "stream", "ls_structured_output_format"}
+_IDENTIFYING = frozenset(MODEL_FIELDS) | {"n", "practices", "extra_body", "model_kwargs"}
 
 
 def model_profile(dialect: Dialect) -> ModelProfile:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
-from typing import Any, cast
+from datetime import UTC, datetime
+from typing import Any
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -24,18 +24,17 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.tools import BaseTool
 from pydantic import ValidationError
 
-from refrase_integrations.errors import ConfigurationError, RefraseError, ReplyError, StreamInterrupted
+from refrase_integrations.errors import ReplyError, StreamInterrupted
 from refrase_integrations.kimi.dialect import Dialect
 from refrase_integrations.kimi.practice import Call, Prepared
-from refrase_integrations.kimi.settings import Practices
+from refrase_integrations.kimi.request import build_call, field_error
 from refrase_integrations.kimi.stream import fold
 from refrase_integrations.kimi.tokens import TokenCounter
 from refrase_integrations.kimi.turn import arun, run
-from refrase_integrations.kimi.usage import cost
-from refrase_integrations.kimi.wire import Body, Chunk
+from refrase_integrations.kimi.wire import Chunk
 from refrase_integrations.llamaindex.messages import Decoder, encode, selections
 from refrase_integrations.llamaindex.structured import StructuredPrediction, response_format
-from refrase_integrations.llamaindex.tools import wire_choice, wire_tools
+from refrase_integrations.llamaindex.tools import wire_tools
 
 
 class PracticedLLM(StructuredPrediction):
@@ -46,7 +45,7 @@ class PracticedLLM(StructuredPrediction):
             super().__init__(**kwargs)
         except ValidationError as error:
             # pydantic's own text quotes the input, and with it the key.
-            raise _init_error(type(self), error) from None
+            raise field_error(type(self), error) from None
 
     @abstractmethod
     def _dialect(self, settings: Mapping[str, Any]) -> tuple[Dialect, bool | None]:
@@ -244,88 +243,32 @@ class PracticedLLM(StructuredPrediction):
         encoded = encode(messages, dialect.host.id, dialect.reasoning_out)
         if self.system_prompt and all(message.get("role") != "system" for message in encoded):
             encoded.insert(0, {"role": "system", "content": self.system_prompt})
-        body: dict[str, Any] = {"model": settings["model"], "messages": encoded}
-        for key in _BODY_FIELDS:
-            if settings.get(key) is not None:
-                body[key] = settings[key]
-        if isinstance(body.get("response_format"), type):
-            body["response_format"] = response_format(body["response_format"])
-        if settings.get("tools"):
-            body["tools"] = wire_tools(settings["tools"], settings.get("strict"))
-        choice = wire_choice(settings.get("tool_choice"))
-        if choice is not None:
-            body["tool_choice"] = choice
-        if stream:
-            body["stream"] = True
-            if dialect.stream_usage and settings.get("stream_usage") is not False:
-                body["stream_options"] = {"include_usage": True}
-        call = Call(
-            body=cast(Body, body),
-            dialect=dialect,
-            practices=settings["practices"],
+        formed = dict(settings)
+        if isinstance(formed.get("response_format"), type):
+            formed["response_format"] = response_format(formed["response_format"])
+        if formed.get("tools"):
+            formed["tools"] = wire_tools(formed["tools"], formed.get("strict"))
+        call = build_call(
+            formed,
+            encoded,
+            dialect,
+            stream=stream,
             count=self._counter(),
             thinking=wish,
-            extra=settings.get("extra_body") or {},
+            now=datetime.now(UTC),
             salt=uuid.uuid4().hex,
         )
         return settings, call
 
     def _decoder(self, call: Call, settings: Mapping[str, Any]) -> Decoder:
-        price = call.dialect.model.price(call.dialect.host.id)
         return Decoder(
-            call.dialect.host.id,
-            lambda usage: cost(usage, price) if price else None,
-            one_call=settings.get("allow_parallel_tool_calls") is False,
+            call.dialect.host.id, call.dialect.cost, one_call=settings.get("allow_parallel_tool_calls") is False
         )
 
     def _prompted(self, prompt: str, formatted: bool) -> list[ChatMessage]:
         to_prompt = self.completion_to_prompt
         text = prompt if formatted or to_prompt is None else to_prompt(prompt)
         return [ChatMessage(role=MessageRole.USER, content=text)]
-
-
-_BODY_FIELDS = (
-    "temperature",
-    "top_p",
-    "presence_penalty",
-    "frequency_penalty",
-    "stop",
-    "seed",
-    "max_tokens",
-    "max_completion_tokens",
-    "response_format",
-    "parallel_tool_calls",
-    "reasoning_effort",
-    "prompt_cache_key",
-    "safety_identifier",
-    "user",
-    "logprobs",
-    "top_logprobs",
-    "logit_bias",
-)
-
-
-def merged_practices(*layers: Any) -> Practices:
-    """Merge practice settings, the nearest first."""
-    read = [Practices.of(layer) for layer in layers]
-    return read[0].over(*read[1:])
-
-
-def _init_error(model: type[PracticedLLM], error: ValidationError) -> RefraseError:
-    """Return our own error for fields that do not fit: what is wrong with which, never the values."""
-    problems = []
-    for item in error.errors(include_url=False, include_input=False):
-        cause = item.get("ctx", {}).get("error")
-        if isinstance(cause, RefraseError):
-            return cause
-        name = ".".join(map(str, item["loc"]))
-        if item["type"] == "extra_forbidden":
-            close = get_close_matches(name, model.model_fields, n=1)
-            hint = f"did you mean {close[0]}?" if close else "the host's own fields go in extra_body={...}"
-            problems.append(f"{name}: no such field; {hint}")
-        else:
-            problems.append(f"{name}: {item['msg']}")
-    return ConfigurationError(f"{model.__name__}: {'; '.join(problems)}")
 
 
 def _completion(reply: ChatResponse) -> CompletionResponse:

@@ -1,4 +1,4 @@
-"""Tools of every kind LlamaIndex accepts, as wire tools; tool choices in LlamaIndex's words, as wire ones."""
+"""Tools of every kind LlamaIndex accepts, as wire tools."""
 
 from __future__ import annotations
 
@@ -40,24 +40,6 @@ def wire_tools(
         except (ValueError, TypeError, AttributeError) as error:
             raise ConfigurationError(f"tools[{position}]: {type(tool).__name__} is no tool: {error}") from None
     return formed
-
-
-def wire_choice(choice: Any) -> Any:
-    """Return the wire form of a tool choice: "any" and True mean required, a tool's name means that tool. None
-    and False mean nothing.
-
-    Raises:
-        ConfigurationError: the choice is none of the known forms.
-    """
-    if choice is None or choice is False:
-        return None
-    if isinstance(choice, dict):
-        return choice
-    if choice is True or choice == "any":
-        return "required"
-    if isinstance(choice, str):
-        return choice if choice in ("auto", "none", "required") else {"type": "function", "function": {"name": choice}}
-    raise ConfigurationError(f"tool_choice must be a string, a bool or a dict, not {type(choice).__name__}")
 
 
 def _formed(tool: BaseTool, strict: bool | None) -> Tool:

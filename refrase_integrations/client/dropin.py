@@ -1,0 +1,115 @@
+"""`DropIn`: what a drop-in model is in every framework. Its fields, and the way to the host."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
+
+from refrase_integrations.client.connection import Connection, connect
+from refrase_integrations.client.sdk import asend, send
+from refrase_integrations.kimi import catalogue
+from refrase_integrations.kimi.catalogue import find_host
+from refrase_integrations.kimi.dialect import Dialect
+from refrase_integrations.kimi.practice import Prepared
+from refrase_integrations.kimi.request import MODEL_FIELDS, dialect_of
+from refrase_integrations.kimi.settings import Practices
+from refrase_integrations.kimi.wire import Chunk
+
+if TYPE_CHECKING:
+    from typing import Self
+
+HIDDEN = ("api_key", "http_client", "http_async_client")
+"""Fields that no pickle carries."""
+
+
+class DropIn(BaseModel):
+    """Fields of a model that sends its own requests; a framework's class inherits from this and from its base."""
+
+    model: str = Field(default_factory=lambda: catalogue.DEFAULT_MODEL)
+    """The model's name in any host's spelling."""
+    host: str | None = None
+    """Id of the host; None: read from ``base_url``, else Moonshot's international API."""
+    base_url: str | None = None
+    """The endpoint; None: the host's own."""
+    api_key: SecretStr | None = Field(default=None, repr=False, exclude=True)
+    """The key; None: the host's own environment variable. Never shown, never serialized."""
+    thinking: bool | dict[str, Any] | None = None
+    """Switches a hybrid model; None: the model's default. The wire form ``{"type": "disabled"}`` is taken too."""
+    reasoning_effort: str | None = None
+    """Level of reasoning effort, for models that have levels."""
+    temperature: float | None = None
+    """Sampling temperature; None: as documented."""
+    top_p: float | None = None
+    """Nucleus sampling; None: as documented."""
+    presence_penalty: float | None = None
+    """-2 to 2; None: none."""
+    frequency_penalty: float | None = None
+    """-2 to 2; None: none."""
+    seed: int | None = None
+    """Seed, on hosts that take one."""
+    stop: list[str] | str | None = None
+    """Texts that end the reply; at most 5 of at most 32 bytes on Moonshot's API."""
+    max_tokens: int | None = None
+    """Output limit in tokens, reasoning included; None: the documented default."""
+    practices: Practices | dict[str, Any] | Literal["off"] | None = None
+    """How each practice applies."""
+    timeout: float | Any = None
+    """Seconds for one request, or the SDK's Timeout; None: 600."""
+    max_retries: int = Field(default=2, ge=0)
+    """Tries after the first one, before anything was handed out."""
+    stream_usage: bool = True
+    """Whether to ask for usage in streams."""
+    extra_body: dict[str, Any] | None = None
+    """Your own body fields: they go out as they are, merged last."""
+    default_headers: dict[str, str] | None = Field(default=None, repr=False, exclude=True)
+    """Further headers for each request. They may hold credentials: never shown, never serialized."""
+    default_query: dict[str, Any] | None = Field(default=None, repr=False, exclude=True)
+    """Further query parameters for each request. Never shown, never serialized."""
+    http_client: Any = Field(default=None, repr=False, exclude=True)
+    """Your own sync HTTP client (httpx2 for openai 3.x, httpx for 2.x)."""
+    http_async_client: Any = Field(default=None, repr=False, exclude=True)
+    """Your own async HTTP client."""
+
+    @field_validator("api_key", mode="before")
+    @classmethod
+    def _read_key(cls, value: Any) -> Any:
+        if value == "":
+            return None
+        if value is None or isinstance(value, (str, SecretStr)):
+            return value
+        raise ValueError(f"must be a text, not {type(value).__name__}")  # pydantic would decode bytes
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        Practices.of(self.practices)
+        self._connection({"timeout": self.timeout})  # no key, no URL: better said here than by the first call
+        return self
+
+    def _own_settings(self, **more: Any) -> dict[str, Any]:
+        """Return the settings that a call is laid over; ``extra_body`` goes over ``more``'s."""
+        own = {name: getattr(self, name) for name in MODEL_FIELDS}
+        extra = {**more.pop("extra_body", {}), **(self.extra_body or {})}
+        return {**own, **more, "practices": self.practices, "extra_body": extra}
+
+    def _dialect(self, settings: Mapping[str, Any]) -> tuple[Dialect, bool | None]:
+        return dialect_of(settings, find_host(self.host, self.base_url))
+
+    def _send(self, prepared: Prepared, settings: Mapping[str, Any]) -> Iterator[Chunk]:
+        return send(prepared, self._connection(settings), max_retries=self.max_retries)
+
+    def _asend(self, prepared: Prepared, settings: Mapping[str, Any]) -> AsyncIterator[Chunk]:
+        return asend(prepared, self._connection(settings), max_retries=self.max_retries)
+
+    def _connection(self, settings: Mapping[str, Any]) -> Connection:
+        return connect(
+            self.host,
+            self.base_url,
+            self.api_key.get_secret_value() if self.api_key else None,
+            timeout=settings.get("timeout"),
+            headers=self.default_headers,
+            query=self.default_query,
+            http_client=self.http_client,
+            http_async_client=self.http_async_client,
+        )

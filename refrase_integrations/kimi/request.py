@@ -1,0 +1,180 @@
+"""From a model's settings and a call's arguments to a `Call`: what every adapter needs, in one place.
+
+An adapter turns its framework's messages, tools and schemas into wire form; what is done with them is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any, cast
+
+from pydantic import BaseModel, ValidationError
+
+from refrase_integrations.errors import ConfigurationError, RefraseError
+from refrase_integrations.kimi.catalogue import find_model
+from refrase_integrations.kimi.catalogue.profile import HostProfile
+from refrase_integrations.kimi.dialect import Dialect, compile_dialect
+from refrase_integrations.kimi.practice import Call
+from refrase_integrations.kimi.practices.thinking import wish
+from refrase_integrations.kimi.settings import Practices
+from refrase_integrations.kimi.tokens import TokenCounter
+from refrase_integrations.kimi.wire import Body, Message
+
+MODEL_FIELDS = (
+    "model", "thinking", "reasoning_effort", "temperature", "top_p", "presence_penalty", "frequency_penalty", "seed",
+    "stop", "max_tokens", "timeout", "stream_usage",
+)  # fmt: skip
+"""What a model has a field for and a call may override."""
+
+CALL_FIELDS = frozenset(MODEL_FIELDS) | {
+    "practices", "extra_body", "tools", "tool_choice", "strict", "parallel_tool_calls", "response_format",
+    "max_completion_tokens", "prompt_cache_key", "safety_identifier", "user", "logprobs", "top_logprobs", "logit_bias",
+}  # fmt: skip
+"""Every argument that a call takes, whatever the framework."""
+
+_OF_THE_MODEL = ("host", "base_url", "api_key")
+_BODY_FIELDS = (
+    "temperature", "top_p", "n", "presence_penalty", "frequency_penalty", "stop", "seed", "max_tokens",
+    "max_completion_tokens", "response_format", "parallel_tool_calls", "reasoning_effort", "prompt_cache_key",
+    "safety_identifier", "user", "logprobs", "top_logprobs", "logit_bias", "tools",
+)  # fmt: skip
+"""Settings that travel in the body under their own name, once they are in wire form."""
+
+
+def layered(
+    own: Mapping[str, Any], arguments: Mapping[str, Any], *, takes: frozenset[str] = CALL_FIELDS, instead: str
+) -> dict[str, Any]:
+    """Lay the arguments of one call over a model's own settings.
+
+    Args:
+        own: the model's settings; ``practices`` in any accepted form, ``extra_body`` a dict or None.
+        arguments: the call's; None means not given.
+        takes: names of the arguments that the model knows.
+        instead: what to do instead of changing the host per call, for the error.
+
+    Returns:
+        Every setting of the call. ``practices`` are merged key by key, ``extra_body`` too.
+
+    Raises:
+        ConfigurationError: an argument is unknown, or belongs to the model.
+    """
+    for name in _OF_THE_MODEL:
+        if arguments.get(name) is not None:
+            raise ConfigurationError(f"{name} cannot change per call; {instead}")
+    unknown = arguments.keys() - takes
+    if unknown:
+        raise ConfigurationError(
+            f"unknown call argument(s) {', '.join(sorted(unknown))}; the host's own fields go in extra_body={{...}}"
+        )
+    settings = {**own, **{name: value for name, value in arguments.items() if value is not None}}
+    settings["practices"] = Practices.merged(arguments.get("practices"), own.get("practices"))
+    settings["extra_body"] = {**(own.get("extra_body") or {}), **(arguments.get("extra_body") or {})}
+    return settings
+
+
+def dialect_of(settings: Mapping[str, Any], host: HostProfile) -> tuple[Dialect, bool | None]:
+    """Return the dialect of a call, and the user's wish about thinking.
+
+    The wish is ``thinking`` (a bool, or the wire form ``{"type": "disabled"}``), else what a switch in ``extra_body``
+    says, else None.
+    """
+    asked = settings.get("thinking")
+    if isinstance(asked, Mapping):
+        asked = wish({"thinking": asked})
+    if asked is None:
+        asked = wish(settings.get("extra_body") or {})
+    name = settings["model"]
+    return compile_dialect(find_model(name), host, asked, name), asked
+
+
+def build_call(
+    settings: Mapping[str, Any],
+    messages: list[Message],
+    dialect: Dialect,
+    *,
+    stream: bool,
+    count: TokenCounter,
+    thinking: bool | None = None,
+    thread_id: str | None = None,
+    live_tools: frozenset[str] = frozenset(),
+    now: datetime | None = None,
+    salt: str = "",
+) -> Call:
+    """Build the call of one request.
+
+    Args:
+        settings: from `layered`; ``tools`` and ``response_format`` in wire form, ``tool_choice`` in any form that
+            `wire_choice` reads.
+        messages: the conversation in wire form.
+        dialect: of the model and the host.
+        stream: whether the reply is to be streamed.
+        count: the model's token counter.
+        thinking: the user's wish, from `dialect_of`.
+        thread_id: of the conversation, where the framework knows one.
+        live_tools: names of the tools that the user marked as live.
+        now: the time of the call.
+        salt: distinguishes the tool-call ids of replies to which the host gave no response id.
+
+    Raises:
+        ConfigurationError: the tool choice is none of the known forms.
+    """
+    body: dict[str, Any] = {"model": settings["model"], "messages": messages}
+    body.update({key: settings[key] for key in _BODY_FIELDS if settings.get(key) is not None})
+    if not body.get("tools", True):
+        del body["tools"]
+    choice = wire_choice(settings.get("tool_choice"))
+    if choice is not None:
+        body["tool_choice"] = choice
+    if stream:
+        body["stream"] = True
+        if dialect.stream_usage and settings.get("stream_usage") is not False:
+            body["stream_options"] = {"include_usage": True}
+    return Call(
+        body=cast(Body, body),
+        dialect=dialect,
+        practices=settings["practices"],
+        count=count,
+        thinking=thinking,
+        extra=settings.get("extra_body") or {},
+        thread_id=thread_id,
+        live_tools=live_tools,
+        now=now,
+        salt=salt,
+    )
+
+
+def wire_choice(choice: Any) -> Any:
+    """Return the wire form of a tool choice: "any" and True mean required, a tool's name means that tool. None and
+    False mean nothing.
+
+    Raises:
+        ConfigurationError: the choice is none of the known forms.
+    """
+    if choice is None or choice is False:
+        return None
+    if isinstance(choice, dict):
+        return choice
+    if choice is True or choice == "any":
+        return "required"
+    if isinstance(choice, str):
+        return choice if choice in ("auto", "none", "required") else {"type": "function", "function": {"name": choice}}
+    raise ConfigurationError(f"tool_choice must be a string, a bool or a dict, not {type(choice).__name__}")
+
+
+def field_error(model: type[BaseModel], error: ValidationError) -> RefraseError:
+    """Return our own error for fields that do not fit: what is wrong with which, never the values."""
+    problems = []
+    for item in error.errors(include_url=False, include_input=False):
+        cause = item.get("ctx", {}).get("error")
+        if isinstance(cause, RefraseError):
+            return cause
+        name = ".".join(map(str, item["loc"]))
+        if item["type"] == "extra_forbidden":
+            close = get_close_matches(name, model.model_fields, n=1)
+            hint = f"did you mean {close[0]}?" if close else "the host's own fields go in extra_body={...}"
+            problems.append(f"{name}: no such field; {hint}")
+        else:
+            problems.append(f"{name}: {item['msg']}")
+    return ConfigurationError(f"{model.__name__}: {'; '.join(problems)}")
