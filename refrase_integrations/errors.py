@@ -5,13 +5,14 @@ A message says what is wrong, what was seen and what to do. No error carries pro
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from refrase_integrations.kimi.dialect import Dialect
     from refrase_integrations.kimi.practice import Change, Practice
+    from refrase_integrations.kimi.wire import Usage
 
 
 class RefraseError(Exception):
@@ -60,19 +61,12 @@ class CatalogueWarning(RefraseWarning):
     """A model or host is not in the catalogue; safe defaults are used."""
 
 
-class PracticeError(RefraseError, ValueError):
-    """A practice refuses the request before it is sent.
-
-    Attributes:
-        practice: id of the practice, such as ``"vision"``.
-        details: what it found, one line each.
-    """
-
+class _ByPractice(RefraseError):
     practice: str = ""
     details: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, practice: Practice, stops: Sequence[Change], dialect: Dialect) -> PracticeError:
+    def of(cls, practice: Practice, stops: Sequence[Change], dialect: Dialect) -> Self:
         """Build the error for the changes that ``practice`` may not make or cannot do without."""
         details = tuple(stop.detail for stop in stops)
         error = cls(
@@ -82,6 +76,15 @@ class PracticeError(RefraseError, ValueError):
         )
         error.practice, error.details = practice.id, details
         return error
+
+
+class PracticeError(_ByPractice, ValueError):
+    """A practice refuses the request before it is sent.
+
+    Attributes:
+        practice: id of the practice, such as ``"vision"``.
+        details: what it found, one line each.
+    """
 
 
 class VisionUnsupported(PracticeError):
@@ -299,12 +302,23 @@ class RequestTimedOut(ConnectionFailed):
 # -- what a reply may lack -------------------------------------------------------------------------------
 
 
-class ReplyError(RefraseError):
-    """The host answered, but the answer cannot be used."""
+class ReplyError(_ByPractice):
+    """The host answered, but the answer cannot be used.
+
+    Attributes:
+        practice: id of the practice that judged it, if one did.
+        details: what it found, one line each.
+        usage: tokens of all model calls of the user's call, in the form of the wire, where the host told.
+    """
+
+    usage: Usage | None = None
 
 
 class EmptyReply(ReplyError):
-    """The reply held neither text nor a tool call, only reasoning or nothing."""
+    """The reply held neither text nor a tool call, only reasoning or nothing, also when asked once more.
+
+    A reply that was cut at the output limit is not asked for again: it would be cut again.
+    """
 
 
 class StructuredOutputError(ReplyError, ValueError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from refrase_integrations.kimi.practice import Prepared
+from refrase_integrations.kimi.practice import Delta, Prepared
 from refrase_integrations.kimi.wire import Body, Message, ToolCall, put
 
 
@@ -11,6 +11,11 @@ def may_follow_up(prepared: Prepared, practice: str, limit: int = 1) -> bool:
     call = prepared.call
     alone = (call.body.get("n") or 1) == 1
     return alone and call.asked.count(practice) < limit and len(call.asked) < call.practices.extra_calls
+
+
+def answers(delta: Delta) -> bool:
+    """Tell whether a delta holds what a user waits for: text, a call, or another request that will bring it."""
+    return bool(delta.get("tool_calls") or delta.get("followup") or delta.get("content", "").strip())
 
 
 def reply_message(content: str, reasoning: str | None, calls: list[ToolCall] | None = None) -> Message:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict
 
-from refrase_integrations.errors import PracticeError
+from refrase_integrations.errors import PracticeError, ReplyError
 from refrase_integrations.kimi.dialect import NOTHING, Dialect
 from refrase_integrations.kimi.wire import Body, Message, Tool, ToolCall, Usage
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 Mode = Literal["apply", "warn", "error", "off"]
 Scope = Literal["messages", "request"]
 Kind = Literal["add", "encode", "replace", "drop", "advise", "refuse"]
+Takes = Literal["all", "answer", "calls"]
+"""What of a reply goes on to the user: everything, all but reasoning, or tool calls alone."""
 
 
 class Reference(NamedTuple):
@@ -62,8 +64,8 @@ class Followup:
     """Filled in by the engine."""
     stream: bool | None = None
     """Whether to stream it; None: as the first."""
-    calls_only: bool = False
-    """Take only tool calls from the next reply: the text of this one was handed out already."""
+    takes: Takes = "all"
+    """What to take from the next reply: reasoning or text of this one that was handed out already is not repeated."""
     counts: bool = True
     """Whether it is one of the extra calls that `Practices.extra_calls` allows; handing a host's builtin tool its own
     arguments back is none: nothing went wrong."""
@@ -79,6 +81,7 @@ class Delta(TypedDict, total=False):
     """Whole calls (fragments only between the reader and the assembler)."""
     finish_reason: str
     usage: Usage
+    """Of this reply at its end, for the steps; of the whole user call in the last delta."""
     report: dict[str, Any]
     notes: list[Change]
     """A step's words; the engine takes them off before the next step sees the delta."""
@@ -124,8 +127,8 @@ class Call:
     """The second try after a structural 400."""
     asked: tuple[str, ...] = ()
     """Ids of the practices that have followed up so far."""
-    calls_only: bool = False
-    """Take only tool calls from the reply."""
+    takes: Takes = "all"
+    """What of the reply goes on to the user."""
     handed_back: int = 0
     """How often a host's builtin tool was handed its arguments back so far."""
 
@@ -163,7 +166,7 @@ class Practice:
     """"messages": also right where somebody else sends the request."""
     marker: str = ""
     """Opening of any line it adds: a line that starts so is replaced, never doubled."""
-    error: type[PracticeError] = PracticeError
+    error: type[PracticeError] | type[ReplyError] = PracticeError
     apply: Callable[[Body, Call], Edit] | None = None
     heal: Callable[[Prepared], Step | None] | None = None
 

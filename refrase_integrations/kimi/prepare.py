@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from refrase_integrations.errors import PracticeError
 from refrase_integrations.kimi.dialect import Dialect
 from refrase_integrations.kimi.practice import Call, Change, Mode, Practice, Prepared, Reference, messages_of
 from refrase_integrations.kimi.practices import ordered
@@ -62,8 +61,7 @@ def check(practice: Practice, mode: Mode, changes: list[Change], dialect: Dialec
     """
     stops = [change for change in changes if change.kind in STOPS[mode]]
     if stops:
-        error: PracticeError = practice.error.of(practice, stops, dialect)
-        raise error
+        raise practice.error.of(practice, stops, dialect)
 
 
 def _wire_form(body: Body, call: Call) -> tuple[Body, list[Change]]:

@@ -43,6 +43,8 @@ class Practices(BaseModel):
     output_budget: Mode | None = None
     tool_ids: Mode | None = None
     prompt_cache: Mode | None = None
+    empty_reply: Mode | None = None
+    reasoning_as_answer: Mode | None = None
     tool_call_recovery: Mode | None = None
     reasoning_replay: Mode | None = None
 

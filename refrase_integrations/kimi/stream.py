@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from refrase_integrations.errors import PracticeError
-from refrase_integrations.kimi.practice import Change, Delta, Followup, Mode, Practice, Prepared, Step
+from refrase_integrations.errors import ReplyError
+from refrase_integrations.kimi.practice import Change, Delta, Followup, Mode, Practice, Prepared, Step, Takes
 from refrase_integrations.kimi.practices import healing
 from refrase_integrations.kimi.prepare import STOPS, prepare
 from refrase_integrations.kimi.usage import add_usage, latest_usage, read_usage
@@ -64,8 +64,12 @@ class Healer:
         if not self._lines:
             self._lines[0] = _Line(self.prepared, 0)
         out: list[Delta] = []
-        for line in self._lines.values():
-            out += line.close()
+        try:
+            for line in self._lines.values():
+                out += line.close(self._usage)
+        except ReplyError as error:
+            error.usage = self.usage
+            raise
         first = next(iter(self._lines.values()))
         if first.followup is not None and len(self._lines) == 1:
             self.again = _next(self.prepared, first.followup)
@@ -121,7 +125,7 @@ def _next(prepared: Prepared, followup: Followup) -> Prepared:
         )
     asked = (*call.asked, followup.practice) if followup.counts else call.asked
     handed = call.handed_back + (not followup.counts)
-    return prepare(replace(call, body=body, asked=asked, calls_only=followup.calls_only, handed_back=handed))
+    return prepare(replace(call, body=body, asked=asked, takes=followup.takes, handed_back=handed))
 
 
 class _Line:
@@ -133,6 +137,7 @@ class _Line:
         self._dialect = prepared.call.dialect
         self._assembler = _Assembler()
         self._steps = _steps(prepared)
+        self._handed_out = _HANDED_OUT[prepared.call.takes]
         self._finish: str | None = None
         self._details: list[Any] = []
         self._reasoning_key: str | None = None
@@ -157,16 +162,18 @@ class _Line:
             delta.setdefault("extra", {})["logprobs"] = choice["logprobs"]
         return self._through([delta], 0) if delta else []
 
-    def close(self) -> list[Delta]:
+    def close(self, usage: Usage | None) -> list[Delta]:
         out: list[Delta] = []
         calls, notes = self._assembler.calls()
         if notes:
             self._prepared.report.heal(ASSEMBLY, notes)
+        if usage is not None:
+            out += self._through([{"usage": usage}], 0)
         if calls:
             out += self._through([{"tool_calls": calls}], 0)
         finish = self._finish
         for number, step in enumerate(self._steps):
-            if self.followup is not None and not self.followup.calls_only:
+            if self.followup is not None and self.followup.takes != "calls":
                 break  # what the later steps hold belongs to a reply that the next one replaces
             for delta in step.close(finish):
                 finish = delta.get("finish_reason") or finish
@@ -199,7 +206,7 @@ class _Line:
                 self._reasoning_key = key
                 delta["extra"] = {"reasoning_key": key}
         details = raw.get("reasoning_details")
-        if details and not self._prepared.call.calls_only:
+        if details and self._prepared.call.takes != "calls":
             _merge_details(self._details, details)
         return delta
 
@@ -214,14 +221,23 @@ class _Line:
         return [delta for delta in map(self._taken, deltas) if delta]
 
     def _taken(self, delta: Delta) -> Delta:
-        if self._prepared.call.calls_only:  # the steps have to see the text: a call may have leaked into it
-            delta = cast(Delta, {k: v for k, v in delta.items() if k not in ("content", "reasoning")})
-        if "followup" in delta or "finish_reason" in delta:
+        if self._handed_out:  # only here: the steps have to see the text, a call may have leaked into it
+            delta = cast(Delta, {k: v for k, v in delta.items() if k not in self._handed_out})
+        if not _OURS.isdisjoint(delta):
             self.followup = self.followup or delta.get("followup")
-            delta = cast(Delta, {k: v for k, v in delta.items() if k not in ("followup", "finish_reason")})
+            delta = cast(Delta, {k: v for k, v in delta.items() if k not in _OURS})
         if self._index and delta:  # also what a step made or held back belongs to this choice
             delta = cast(Delta, {**delta, "extra": {**delta.get("extra", {}), "choice": self._index}})
         return delta
+
+
+_HANDED_OUT: Mapping[Takes, frozenset[str]] = {
+    "all": frozenset(),
+    "answer": frozenset({"reasoning"}),
+    "calls": frozenset({"reasoning", "content"}),
+}
+_OURS = frozenset({"followup", "finish_reason", "usage"})
+"""What steps say to one another and to the engine; the last delta of the reply has its own."""
 
 
 class _Governed:
@@ -243,8 +259,7 @@ class _Governed:
         if notes:
             stops = [note for note in notes if note.kind in STOPS[self._mode]]
             if stops:
-                error: PracticeError = self._practice.error.of(self._practice, stops, self._prepared.call.dialect)
-                raise error
+                raise self._practice.error.of(self._practice, stops, self._prepared.call.dialect)
             self._prepared.report.heal(self._practice, notes, advised=self._mode == "warn")
         followup = delta.get("followup")
         if notes is None and followup is None:

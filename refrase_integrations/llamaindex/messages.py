@@ -28,7 +28,7 @@ from llama_index.core.base.llms.types import (
 )
 from llama_index.core.llms.llm import ToolSelection
 
-from refrase_integrations.errors import EmptyReply, InvalidMessage, ReplyError
+from refrase_integrations.errors import InvalidMessage, ReplyError
 from refrase_integrations.kimi.messages import REASONING_KEYS
 from refrase_integrations.kimi.practice import Delta
 from refrase_integrations.kimi.wire import Message, Role, ToolCall, Usage
@@ -115,20 +115,12 @@ class Decoder:
         self._extra: dict[str, Any] = {}
 
     def whole(self, delta: Delta) -> ChatResponse:
-        """Return the response of a folded reply.
-
-        Raises:
-            EmptyReply: it holds only reasoning.
-        """
+        """Return the response of a folded reply."""
         self._take(delta)
         return self._last(delta)
 
     def chunk(self, delta: Delta) -> ChatResponse | None:
-        """Return the response of one delta of a stream, with the whole message so far; None where there is no news.
-
-        Raises:
-            EmptyReply: the reply is over and held only reasoning.
-        """
+        """Return the response of one delta of a stream, with the whole message so far; None where there is no news."""
         self._take(delta)
         content, thinking = delta.get("content", ""), delta.get("reasoning", "")
         if "finish_reason" in delta:
@@ -179,11 +171,6 @@ class Decoder:
 
     def _last(self, delta: Delta) -> ChatResponse:
         finish, usage = delta.get("finish_reason"), delta.get("usage")
-        if self._reasoning and not self._calls and not self._text.strip():
-            raise EmptyReply(
-                f"the reply held only reasoning, no text and no tool call [finish_reason {finish}]. "
-                "Raise max_tokens= where it is 'length', else ask again or switch thinking off."
-            )
         report = dict(delta.get("report", {}))
         if self._trimmed:
             report["healed"] = [*report.get("healed", ()), {**_TRIMMED, "count": self._trimmed}]

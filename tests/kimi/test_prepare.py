@@ -69,6 +69,8 @@ def test_the_order() -> None:
             "context-window",
             "tool-ids",
             "prompt-cache",
+            "empty-reply",
+            "reasoning-as-answer",
             "tool-call-recovery",
             "reasoning-replay",
             "output-budget",

@@ -234,7 +234,8 @@ def _healed(body: Any, dialect: int, chunks: list[Any]) -> Any:
     healed = dict(whole)
     healed.pop("extra", None)
     report = healed.pop("report", {})
-    return {**healed, "healed": report.get("healed"), "reasoning": healed.get("reasoning") or "", "again": healer.again}
+    again = healer.again and (healer.again.call, healer.again.body)
+    return {**healed, "healed": report.get("healed"), "reasoning": healed.get("reasoning") or "", "again": again}
 
 
 @pytest.mark.parametrize("dialect", range(len(DIALECTS)))

@@ -335,7 +335,7 @@ class TestEnds:
     def test_nothing_came(self) -> None:
         empty: list[Any] = [[], [{"choices": []}], [{}], [chunk()]]
         for reply in empty:
-            (whole,) = healed(call(), reply)
+            (whole,) = healed(call(practices={"empty_reply": "off"}), reply)
             assert whole["finish_reason"] == "stop"
             assert "content" not in whole
 
@@ -380,7 +380,7 @@ class Again:
     def close(self, finish_reason: str | None) -> list[Delta]:
         if not may_follow_up(self.prepared, self.name, self.limit):
             return []
-        followup = Followup(self.prepared.call.body, "again", calls_only=True)
+        followup = Followup(self.prepared.call.body, "again", takes="calls")
         return [{"followup": followup, "notes": [Change("replace", f"again for {self.name}")]}]
 
 

@@ -8,9 +8,11 @@ from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi.practice import Practice, Scope
 from refrase_integrations.kimi.practices import (
     context_window,
+    empty_reply,
     history,
     output_budget,
     prompt_cache,
+    reasoning_as_answer,
     reasoning_replay,
     sampling,
     special_tokens,
@@ -45,6 +47,8 @@ ORDER: tuple[Practice, ...] = tuple(
         context_window,  # before tool-ids: trimming afterwards would number the calls twice
         tool_ids,
         prompt_cache,
+        empty_reply,  # heals after the two that find something in an empty-looking reply, before what would re-ask it
+        reasoning_as_answer,
         tool_call_recovery,
         reasoning_replay,
         output_budget,  # last: what the window leaves depends on everything that is sent

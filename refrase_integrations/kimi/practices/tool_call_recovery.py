@@ -20,6 +20,7 @@ from refrase_integrations.kimi.practice import (
     Prepared,
     Reference,
     Step,
+    Takes,
     messages_of,
 )
 from refrase_integrations.kimi.schema import read_arguments
@@ -60,6 +61,7 @@ class _Recover:
         self._thought: list[ToolCall] = []
         self._structured: list[ToolCall] = []
         self._notes: list[Change] = []
+        self._takes: Takes = "all"
 
     def _parser(self, tools: Iterable[Tool]) -> K2Parser | K3Parser:
         return K2Parser(tools) if self._native == "k2" else K3Parser()
@@ -74,6 +76,7 @@ class _Recover:
                 out["reasoning"] = ""  # "reasoned, nothing said" is kept
         if "content" in delta:
             self._read(self._think.feed(delta["content"]) if self._think else [Text(delta["content"])], out)
+        self._saw(out)
         return [out] if out else []
 
     def close(self, finish_reason: str | None) -> Iterable[Delta]:
@@ -98,11 +101,18 @@ class _Recover:
             self._notes.append(
                 Change("replace", "a tool call was announced and none came: asked once without streaming")
             )
-            body = self._prepared.call.body
-            out["followup"] = Followup(body, self._notes[-1].detail, stream=False, calls_only=True)
+            self._saw(out)
+            body, detail = self._prepared.call.body, self._notes[-1].detail
+            out["followup"] = Followup(body, detail, stream=False, takes=self._takes)
         if self._notes:
             out["notes"] = list(dict.fromkeys(self._notes))
         return [out] if out else []
+
+    def _saw(self, out: Delta) -> None:
+        if out.get("content"):
+            self._takes = "calls"
+        elif out.get("reasoning") and self._takes == "all":
+            self._takes = "answer"
 
     def _lost(self, finish_reason: str | None) -> bool:
         # Under load 5-30% of streams end so; the same request without streaming is fine (vllm-project/vllm#54701).

@@ -19,6 +19,7 @@ from refrase_integrations.kimi.practice import (
     Prepared,
     Reference,
     Step,
+    Takes,
     unchanged,
 )
 from refrase_integrations.kimi.schema import SERVED, InvalidToolSchema, Normalised, normalise, read_arguments
@@ -110,7 +111,8 @@ class _Validate:
         if ask and may_follow_up(self._prepared, PRACTICE.id):
             notes.append(Change("replace", f"{len(bad)} unusable tool call(s): asked once more"))
             good = [made for made in read if "error" not in made]
-            asked: Delta = {"followup": Followup(self._corrected(bad), notes[-1].detail, calls_only=bool(self._text()))}
+            takes: Takes = "calls" if self._text() else "all"
+            asked: Delta = {"followup": Followup(self._corrected(bad), notes[-1].detail, takes=takes)}
             return [cast(Delta, {**({"tool_calls": good} if good else {}), **asked, "notes": notes})]
         done: Delta = {"tool_calls": read}
         return [cast(Delta, {**done, "notes": notes})] if notes else [done]

@@ -156,7 +156,7 @@ class TestReasoningOnly:
                 with KimiSimulator(script=spend) as simulator:
                     chat = ChatKimi(
                         host="moonshot", base_url=simulator.base_url, api_key="sk-test", model=model,
-                        practices={"output_budget": practice, "extra_calls": 0},
+                        practices={"output_budget": practice, "empty_reply": "off"},
                     )  # fmt: skip
                     assert (await ask(mode, chat, HELLO)).text == text
 

@@ -378,7 +378,7 @@ class TestLostCalls:
         "practices", [{"tool_call_recovery": "off"}, {"tool_call_recovery": "warn"}, {"extra_calls": 0}]
     )
     async def test_not_where_it_is_not_wanted(self, mode: str, practices: dict[str, Any]) -> None:
-        message, _, bodies = await talk(mode, lost("r-1"), FOUND, practices=practices)
+        message, _, bodies = await talk(mode, lost("r-1"), FOUND, practices={"empty_reply": "off", **practices})
         assert (len(bodies), made(message)) == (1, [])
 
     async def test_not_without_tools(self, mode: str) -> None:
@@ -388,9 +388,8 @@ class TestLostCalls:
     async def test_the_faulty_host(self, mode: str) -> None:
         message, _, _ = await talk(mode, quirks={"lost_calls": 1}, tools=TOOLS[:1])
         assert made(message) == [PARIS]
-        message, _, _ = await talk(
-            mode, quirks={"lost_calls": 1}, tools=TOOLS[:1], practices={"tool_call_recovery": "off"}
-        )
+        off = {"tool_call_recovery": "off", "empty_reply": "off"}
+        message, _, _ = await talk(mode, quirks={"lost_calls": 1}, tools=TOOLS[:1], practices=off)
         assert made(message) == []
 
 
