@@ -103,6 +103,10 @@ class ToolNameError(PracticeError):
     """Tools cannot be named so that the host takes them."""
 
 
+class LoopStopped(PracticeError):
+    """The model made the same tool call too often in a row; the last one was not made."""
+
+
 # -- what a host answers ---------------------------------------------------------------------------------
 
 
