@@ -31,6 +31,7 @@ class Practices(BaseModel):
     vision: Mode | None = None
     special_tokens: Mode | None = None
     history: Mode | None = None
+    loop_guard: Mode | None = None
     structured_output: Mode | None = None
     tool_format: Mode | None = None
     tool_schemas: Mode | None = None
@@ -53,11 +54,15 @@ class Practices(BaseModel):
     tool_repair: Literal["auto", "reask", "off"] = "auto"
     """Whether unusable tool calls are asked for once more inside the call: "auto" only where every call of a reply
     is unusable (an agent would end there silently)."""
+    loop_limit: int = Field(default=12, ge=0)
+    """Identical tool calls in a row of which the last one is not made any more; 0: no limit."""
     everything: Literal["off"] | None = None
     """"off" turns every practice off that is not set by name."""
 
     @model_validator(mode="after")
-    def _check_registered(self) -> Practices:
+    def _check(self) -> Practices:
+        if self.loop_limit == 1:
+            raise ValueError("loop_limit: 1 would forbid every tool call; use 0 (no limit) or at least 2")
         for name, mode in (self.__pydantic_extra__ or {}).items():
             from refrase_integrations.kimi.practices import known_ids
 

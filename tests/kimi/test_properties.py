@@ -115,7 +115,12 @@ bodies = st.builds(
     st.lists(messages(), min_size=1, max_size=8), tools, extras,
 )  # fmt: skip
 dialects = st.integers(0, len(DIALECTS) - 1)
-MODES = [Practices(vision="apply"), Practices(vision="apply", history="off"), Practices(everything="off")]
+MODES = [
+    Practices(vision="apply"),
+    Practices(vision="apply", history="off", loop_guard="apply"),
+    Practices(loop_guard="apply", vision="apply"),
+    Practices(everything="off"),
+]
 modes = st.integers(0, len(MODES) - 1)
 
 
@@ -156,7 +161,7 @@ def turns(draw: st.DrawFn) -> list[dict[str, Any]]:
     for _ in range(draw(st.integers(1, 5))):
         history.append({"role": "user", "content": draw(texts)})
         made = draw(st.lists(calls, max_size=3, unique_by=lambda call: call["id"]))
-        if made:
+        for _ in range(draw(st.integers(1, 5)) if made else 0):
             history.append({"role": "assistant", "content": draw(texts), "tool_calls": made})
             history.extend({"role": "tool", "tool_call_id": one["id"], "content": draw(texts)} for one in made)
         history.append({"role": "assistant", "content": draw(texts), "reasoning_content": draw(texts)})
@@ -164,16 +169,18 @@ def turns(draw: st.DrawFn) -> list[dict[str, Any]]:
 
 
 @settings(max_examples=300, deadline=None)
-@given(turns(), dialects, tools)
-def test_the_messages_of_a_turn_are_a_prefix_of_the_next(history: Any, dialect: int, tool_list: Any) -> None:
-    ends = [number for number, message in enumerate(history) if message["role"] == "user"] + [len(history)]
+@given(turns(), dialects, tools, st.sampled_from(["apply", "off"]))
+def test_the_messages_of_a_turn_are_a_prefix_of_the_next(
+    history: Any, dialect: int, tool_list: Any, loop_guard: Any
+) -> None:
+    # a request is made after each user message and after the last result of each step
+    roles = [message["role"] for message in history]
+    ends = [n for n, role in enumerate(roles, 1) if role in ("user", "tool") and roles[n : n + 1] != ["tool"]]
     earlier: list[Any] = []
     for end in ends:
-        if end == 0:
-            continue
         body = {"model": "m", "messages": history[:end], "tools": tool_list}
         try:
-            now = prepare(call_of(body, dialect)).body["messages"]
+            now = prepare(call_of(body, dialect, Practices(loop_guard=loop_guard))).body["messages"]
         except PracticeError:
             continue
         assert now[: len(earlier)] == earlier
