@@ -58,6 +58,7 @@ def test_the_order() -> None:
             "vision",
             "special-tokens",
             "history",
+            "loop-guard",
             "structured-output",
             "tool-format",
             "tool-schemas",

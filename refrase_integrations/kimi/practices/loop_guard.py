@@ -33,8 +33,8 @@ REMINDERS: Mapping[int, str] = {
     "or ask for something else.",
     5: f"{MARKER} Five identical requests in a row. Read the result above once more, then choose: another tool, other "
     "arguments, or the answer as far as it is known.",
-    8: f"{MARKER} Eight identical requests in a row. Finish now: give the answer as far as it is known, and say what is "
-    "missing and what kept you from it.",
+    8: f"{MARKER} Eight identical requests in a row. Finish now: give the answer as far as it is known, and say what "
+    "is missing and what kept you from it.",
 }
 """What stands under the result of the n-th identical call. They offer a next step and never repeat the call: each copy
 of it in the context makes one more of it likelier (MoonshotAI/kimi-code#1518)."""
