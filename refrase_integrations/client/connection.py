@@ -60,6 +60,8 @@ class Connection:
     http_client: Any = field(default=None, repr=False)
     """A custom HTTP client of the user's, of the line the installed SDK rides on. It stays the user's to close."""
     http_async_client: Any = field(default=None, repr=False)
+    plain_stream: bool = False
+    """Leave the decoding of streams to the SDK."""
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError("a Connection holds a key and is not pickled; build it again with connect()")
@@ -97,6 +99,7 @@ def connect(
     query: Mapping[str, Any] | None = None,
     http_client: Any = None,
     http_async_client: Any = None,
+    plain_stream: bool | None = None,
     environ: Mapping[str, str] | None = None,
 ) -> Connection:
     """Resolve host, URL and key: host first, then only that host's own variables.
@@ -110,6 +113,7 @@ def connect(
         query: further query parameters for each request.
         http_client: a sync HTTP client of the user's own.
         http_async_client: an async one.
+        plain_stream: leave the decoding of streams to the SDK; None: where REFRASE_PLAIN_STREAM is set.
         environ: environment to read; None: the process's.
 
     Raises:
@@ -143,6 +147,7 @@ def connect(
         query=tuple(sorted(_checked_parameter(*item) for item in (query or {}).items() if item[1] is not None)),
         http_client=http_client,
         http_async_client=http_async_client,
+        plain_stream=bool(environ.get("REFRASE_PLAIN_STREAM")) if plain_stream is None else plain_stream,
     )
 
 

@@ -71,6 +71,9 @@ class DropIn(BaseModel):
     """Your own sync HTTP client (httpx2 for openai 3.x, httpx for 2.x)."""
     http_async_client: Any = Field(default=None, repr=False, exclude=True)
     """Your own async HTTP client."""
+    plain_stream: bool | None = None
+    """True: the SDK's own decoder reads the streams, slower, for a gateway that confuses ours. None: what the variable
+    REFRASE_PLAIN_STREAM says, else False."""
 
     @field_validator("api_key", mode="before")
     @classmethod
@@ -112,4 +115,5 @@ class DropIn(BaseModel):
             query=self.default_query,
             http_client=self.http_client,
             http_async_client=self.http_async_client,
+            plain_stream=self.plain_stream,
         )

@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import AsyncIterator, Iterator, Mapping
-from functools import cache
 from typing import Any, cast
 
 from refrase_integrations.client.connection import Connection
+from refrase_integrations.client.events import streams
 from refrase_integrations.client.failures import answered, typed
 from refrase_integrations.client.retries import aattempts, attempts
-from refrase_integrations.errors import ConnectionFailed, HostError, InvalidMessage, StreamInterrupted
+from refrase_integrations.errors import ConnectionFailed, HostError, InvalidMessage, RequestTimedOut, StreamInterrupted
 from refrase_integrations.kimi.practice import Change, Practice, Prepared
 from refrase_integrations.kimi.wire import Chunk
 
@@ -124,9 +124,10 @@ def _open(prepared: Prepared, connection: Connection, content: bytes) -> tuple[C
     """Open a stream up to its first chunk: until then nothing was handed out, and a retry is safe. The stream is
     None where the host answered with a whole response."""
     client, stream = connection.client(), None
+    kind, _ = streams(plain=connection.plain_stream)
     try:
         stream = client.post(
-            _PATH, cast_to=object, content=content, options=_options(connection), stream=True, stream_cls=_streams()[0]
+            _PATH, cast_to=object, content=content, options=_options(connection), stream=True, stream_cls=kind
         )
         if _is_stream(stream):
             return _first(next(stream, None), prepared, connection), stream
@@ -144,9 +145,10 @@ def _open(prepared: Prepared, connection: Connection, content: bytes) -> tuple[C
 
 async def _aopen(prepared: Prepared, connection: Connection, content: bytes) -> tuple[Chunk, Any]:
     client, stream = connection.async_client(), None
+    _, kind = streams(plain=connection.plain_stream)
     try:
         stream = await client.post(
-            _PATH, cast_to=object, content=content, options=_options(connection), stream=True, stream_cls=_streams()[1]
+            _PATH, cast_to=object, content=content, options=_options(connection), stream=True, stream_cls=kind
         )
         if _is_stream(stream):
             return _first(await anext(stream, None), prepared, connection), stream
@@ -164,30 +166,6 @@ async def _aopen(prepared: Prepared, connection: Connection, content: bytes) -> 
 
 def _options(connection: Connection) -> Any:
     return {} if connection.timeout is None else {"timeout": connection.timeout}
-
-
-@cache
-def _streams() -> tuple[Any, Any]:
-    """Return the SDK's two stream classes, made to remember whether the host said that it was done."""
-    import openai
-
-    class Stream(openai.Stream[object]):
-        done = False
-
-        def _iter_events(self) -> Iterator[Any]:
-            for event in super()._iter_events():
-                self.done = self.done or event.data.startswith("[DONE]")
-                yield event
-
-    class AsyncStream(openai.AsyncStream[object]):
-        done = False
-
-        async def _iter_events(self) -> AsyncIterator[Any]:
-            async for event in super()._iter_events():
-                self.done = self.done or event.data.startswith("[DONE]")
-                yield event
-
-    return Stream, AsyncStream
 
 
 def _is_stream(stream: Any) -> bool:
@@ -272,10 +250,11 @@ def _known(error: Exception, prepared: Prepared, connection: Connection) -> Exce
         return typed(error, prepared.body, dialect, connection)
     if isinstance(error, _Malformed):
         return answered(None, {"message": str(error)}, prepared.body, dialect, connection)
-    # openai 2.x lets these through in the middle of a stream.
+    # What breaks in the middle of a stream comes from the transport itself.
     if type(error).__module__.partition(".")[0] in _TRANSPORTS:
+        kind = RequestTimedOut if "Timeout" in type(error).__name__ else ConnectionFailed
         broke = f"the connection to {connection.base_url} broke ({type(error).__name__})"
-        return ConnectionFailed(broke, host=dialect.host.id, model=dialect.model_id)
+        return kind(broke, host=dialect.host.id, model=dialect.model_id)
     if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError, RecursionError)):
         return answered(None, {"message": "the host sent what is no JSON"}, prepared.body, dialect, connection)
     return error

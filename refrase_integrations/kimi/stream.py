@@ -247,12 +247,16 @@ class _Governed:
         self._practice, self._mode, self._step, self._prepared = practice, mode, step, prepared
 
     def feed(self, delta: Delta) -> list[Delta]:
-        made = [self._noted(out) for out in self._step.feed(delta)]
-        return [delta] if self._mode == "warn" else [out for out in made if out]
+        made = self._said(self._step.feed(delta))
+        return [delta] if self._mode == "warn" else made
 
     def close(self, finish_reason: str | None) -> list[Delta]:
-        made = [self._noted(out) for out in self._step.close(finish_reason)]
-        return [] if self._mode == "warn" else [out for out in made if out]
+        made = self._said(self._step.close(finish_reason))
+        return [] if self._mode == "warn" else made
+
+    def _said(self, made: Iterable[Delta]) -> list[Delta]:
+        spoken = [self._noted(delta) if "notes" in delta or "followup" in delta else delta for delta in made]
+        return [delta for delta in spoken if delta]
 
     def _noted(self, delta: Delta) -> Delta:
         notes = delta.get("notes")
@@ -262,8 +266,6 @@ class _Governed:
                 raise self._practice.error.of(self._practice, stops, self._prepared.call.dialect)
             self._prepared.report.heal(self._practice, notes, advised=self._mode == "warn")
         followup = delta.get("followup")
-        if notes is None and followup is None:
-            return delta
         delta = cast(Delta, {key: value for key, value in delta.items() if key != "notes"})
         if followup is not None and not followup.practice:  # else it only passes through
             delta["followup"] = replace(followup, practice=self._practice.id)

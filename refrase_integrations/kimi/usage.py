@@ -118,15 +118,21 @@ _PATHS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
 
 def _blocks(chunk: Chunk) -> Iterator[Mapping[str, Any]]:
     """Return every place of ``chunk`` that may be a usage block, the usual one first."""
+    if "usage" in chunk:
+        yield from _block_of(chunk)
     choices = chunk.get("choices")
-    places: list[Any] = [chunk]
     for choice in choices if isinstance(choices, list | tuple) else ():
-        if isinstance(choice, Mapping):
-            places += [choice, choice.get("delta"), choice.get("message")]
-    places.append(chunk.get("x_groq"))
-    for place in places:
-        if isinstance(place, Mapping) and isinstance(place.get("usage"), Mapping):
-            yield place["usage"]
+        if isinstance(choice, dict):  # a stream has thousands of these, and next to none holds usage
+            for place in (choice, choice.get("delta"), choice.get("message")):
+                if isinstance(place, dict) and "usage" in place:
+                    yield from _block_of(place)
+    if "x_groq" in chunk:
+        yield from _block_of(chunk["x_groq"])
+
+
+def _block_of(place: Any) -> Iterator[Mapping[str, Any]]:
+    if isinstance(place, Mapping) and isinstance(place.get("usage"), Mapping):
+        yield place["usage"]
 
 
 def _largest(block: Mapping[str, Any], paths: tuple[tuple[str, ...], ...]) -> int | None:

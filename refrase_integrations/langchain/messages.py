@@ -18,7 +18,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 from langchain_core.messages import ToolCall as LangChainToolCall
-from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata, add_ai_message_chunks
+from langchain_core.messages.ai import InputTokenDetails, OutputTokenDetails, UsageMetadata
 from langchain_core.messages.block_translators.openai import convert_to_openai_data_block
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
@@ -27,6 +27,7 @@ from langchain_core.utils.json import parse_partial_json
 from refrase_integrations.errors import InvalidMessage
 from refrase_integrations.kimi.messages import REASONING_KEYS
 from refrase_integrations.kimi.practice import Delta
+from refrase_integrations.kimi.stream import fold
 from refrase_integrations.kimi.wire import Message, Role, ToolCall, Usage
 
 PROVIDER = "kimi"
@@ -217,12 +218,26 @@ class Decoder:
 
     def __init__(self, cost: Callable[[Usage], float | None]) -> None:
         self._cost = cost
-        self._chunks: list[ChatGenerationChunk] = []
+        self._texts: dict[str, list[str]] = {"content": [], "reasoning": []}
+        self._others: list[Delta] = []
         self._said: set[str] = set()
         self._kind, self._block = "", -1
 
     def chunk(self, delta: Delta) -> ChatGenerationChunk:
         """Return the chunk of one delta; the last one carries the metadata."""
+        if len(delta) == 1:  # nearly every delta of a stream is a piece of text and nothing else
+            for kind, texts in self._texts.items():
+                text = delta.get(kind)
+                if isinstance(text, str):
+                    texts.append(text)
+                    self._enter(kind)
+                    message = (
+                        AIMessageChunk(content=text)
+                        if kind == "content"
+                        else AIMessageChunk(content="", additional_kwargs={REASONING_KEYS[0]: text})
+                    )
+                    return ChatGenerationChunk(message=message)
+        self._others.append(delta)
         kwargs, metadata, usage = self._fields(delta)
         for fields in (kwargs, metadata):  # a second reply within the call: merged chunks would join both names to one
             for key in _ONCE & fields.keys():
@@ -250,16 +265,15 @@ class Decoder:
             chunk_position="last" if last else None,
         )
         info = {"logprobs": delta["extra"]["logprobs"]} if delta.get("extra", {}).get("logprobs") else None
-        chunk = ChatGenerationChunk(message=message, generation_info=info)
-        self._chunks.append(chunk)
-        return chunk
+        return ChatGenerationChunk(message=message, generation_info=info)
 
     def so_far(self) -> AIMessageChunk | None:
-        """Return the chunks handed out so far as one message."""
-        if not self._chunks:
+        """Return what was handed out so far as one message; None where it was nothing."""
+        texts: list[Delta] = [cast(Delta, {kind: "".join(texts)}) for kind, texts in self._texts.items() if texts]
+        if not texts and not self._others:
             return None
-        first, *rest = (cast(AIMessageChunk, chunk.message) for chunk in self._chunks)
-        return add_ai_message_chunks(first, *rest)
+        [whole] = fold([*self._others, *texts])
+        return cast(AIMessageChunk, Decoder(self._cost).chunk(whole).message)
 
     def _enter(self, kind: str) -> int:
         """Return the index of the content block that this piece belongs to; each tool call is a block of its own.
