@@ -55,7 +55,7 @@ MODELS = {
     "vllm on": {"persona": "vllm", "model": "moonshotai/Kimi-K2.6", "thinking": True},
     "vllm off": {"persona": "vllm", "model": "moonshotai/Kimi-K2.6", "thinking": False},
     "vllm instruct": {"persona": "vllm", "model": "moonshotai/Kimi-K2-Instruct-0905"},
-    "no json_schema": {"persona": "openrouter", "model": "kimi-k2-0905-preview"},
+    "no json_schema": {"persona": "groq", "model": "kimi-k2-0905-preview"},
 }
 WAYS = ("structured_predict", "astructured_predict", "stream_structured_predict", "astream_structured_predict")
 

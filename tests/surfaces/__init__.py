@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, convert_to_messages
-from llama_index.core.base.llms.types import ChatMessage, TextBlock, ThinkingBlock, ToolCallBlock
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ContentBlock,
+    ImageBlock,
+    TextBlock,
+    ThinkingBlock,
+    ToolCallBlock,
+)
 
 from refrase_integrations.langchain import ChatKimi
 from refrase_integrations.llamaindex import Kimi
@@ -39,6 +46,8 @@ class Answer:
     calls: list[tuple[str, Any]]
     """Name and arguments: a dict, or the text of what could not be read."""
     ids: list[str]
+    problems: list[str | None]
+    """Why a call cannot be used, as the model is told; None where it can."""
     reasoning: str | None
     finish: str | None
     usage: dict[str, int]
@@ -138,14 +147,18 @@ def _llamaindex(message: Mapping[str, Any]) -> ChatMessage:
     content, blocks = message.get("content") or [], list[Any]()
     if "reasoning_content" in message:
         blocks.append(ThinkingBlock(content=message["reasoning_content"]))
-    parts = [{"text": content}] if isinstance(content, str) else content
-    blocks += [TextBlock(text=part["text"]) for part in parts]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    blocks += [_llamaindex_block(part) for part in parts]
     for made in message.get("tool_calls") or ():
         function = made["function"]
         arguments = json.loads(function["arguments"])
         blocks.append(ToolCallBlock(tool_call_id=made["id"], tool_name=function["name"], tool_kwargs=arguments))
-    kwargs = {key: message[key] for key in ("tool_call_id", "partial") if key in message}
+    kwargs = {key: message[key] for key in ("tool_call_id", "partial", "name") if key in message}
     return ChatMessage(role=message["role"], blocks=blocks, additional_kwargs=kwargs)
+
+
+def _llamaindex_block(part: Mapping[str, Any]) -> ContentBlock:
+    return TextBlock(text=part["text"]) if part["type"] == "text" else ImageBlock(url=part["image_url"]["url"])
 
 
 def _of_langchain(message: AIMessage) -> Answer:
@@ -158,16 +171,23 @@ def _of_langchain(message: AIMessage) -> Answer:
             found = usage.get(place, {}).get(key)
             counted |= {} if found is None else {name: found}
     made = [*message.tool_calls, *message.invalid_tool_calls]
+    errors = message.additional_kwargs.get("tool_call_errors", {})
     return Answer(
         text=str(message.text),
-        calls=[(one["name"] or "", one["args"]) for one in made],
+        calls=[(one["name"] or "", _unquoted(one["args"])) for one in made],
         ids=[one["id"] or "" for one in made],
+        problems=[one.get("error") or errors.get(one["id"]) for one in made],
         reasoning=message.additional_kwargs.get("reasoning_content"),
         finish=message.response_metadata.get("finish_reason"),
         usage=counted,
         report=message.response_metadata["refrase"],
         message=message,
     )
+
+
+def _unquoted(arguments: Any) -> Any:
+    """Return arguments as they came: in a stream, text that LangChain would complete travels as a JSON string."""
+    return json.loads(arguments) if isinstance(arguments, str) and arguments.startswith('"') else arguments
 
 
 def _of_llamaindex(response: Any) -> Answer:
@@ -180,6 +200,7 @@ def _of_llamaindex(response: Any) -> Answer:
         text=message.content or "",
         calls=[(block.tool_name, block.tool_kwargs) for block in blocks],
         ids=[block.tool_call_id or "" for block in blocks],
+        problems=[made.get("error") for made in message.additional_kwargs.get("tool_calls", ())],
         reasoning=thoughts[0] if thoughts else None,
         finish=response.raw.get("finish_reason"),
         usage={name: usage[f"{name}_tokens"] for name in names if f"{name}_tokens" in usage},
