@@ -33,7 +33,7 @@ def announced(text: str) -> Language | None:
     paragraph = text.rstrip().rpartition("\n\n")[2]
     if text.count("```") % 2 or text.rstrip().endswith("```") or "?" in paragraph or "？" in paragraph:
         return None
-    sentences = [part for part in _SENTENCES.split(paragraph) if part.strip(_MARKS)]
+    sentences = [part for part in _SENTENCES.split(paragraph) if part.strip(_MARKS + ":：")]
     if not sentences or _LIST_ITEM.match(sentences[-1]):
         return None
     last = _QUOTED.sub('""', sentences[-1]).strip(_MARKS).lower().replace("’", "'").replace("**", "")
