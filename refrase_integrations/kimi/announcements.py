@@ -62,7 +62,8 @@ class _Words(NamedTuple):
 
 @cache
 def _words(language: Language) -> _Words:
-    lists: dict[str, Any] = tomllib.loads(files(__package__).joinpath("announcements.toml").read_text("utf-8"))[language]
+    data = files(__package__).joinpath("announcements.toml").read_text("utf-8")
+    lists: dict[str, Any] = tomllib.loads(data)[language]
     places = {f"{{{name}}}": f"(?:{'|'.join(lists[name + 's'])})" for name in ("clause", "filler", "verb", "doing")}
     intents = "|".join(lists["intents"])
     for place, words in places.items():

@@ -8,17 +8,20 @@ from refrase_integrations.errors import MissingExtra
 
 if TYPE_CHECKING:
     from refrase_integrations.langchain.chat import ChatKimi as ChatKimi
+    from refrase_integrations.langchain.middleware import KimiMiddleware as KimiMiddleware
     from refrase_integrations.langchain.threads import arepair_thread as arepair_thread
     from refrase_integrations.langchain.threads import repair_messages as repair_messages
     from refrase_integrations.langchain.threads import repair_thread as repair_thread
 
-__all__ = ["ChatKimi", "arepair_thread", "repair_messages", "repair_thread"]
+__all__ = ["ChatKimi", "KimiMiddleware", "arepair_thread", "repair_messages", "repair_thread"]
 _HOMES = {
     "ChatKimi": "chat",
+    "KimiMiddleware": "middleware",
     "arepair_thread": "threads",
     "repair_messages": "threads",
     "repair_thread": "threads",
 }
+_EXTRAS = {"langchain_core": "langchain", "langchain": "langgraph", "langgraph": "langgraph"}
 
 
 def __getattr__(name: str) -> Any:
@@ -29,8 +32,9 @@ def __getattr__(name: str) -> Any:
     try:
         module = import_module(f"{__name__}.{_HOMES[name]}")
     except ModuleNotFoundError as error:
-        if (error.name or "").startswith("langchain_core"):
-            raise MissingExtra(f"refrase_integrations.langchain.{name}", "langchain") from error
+        missing = (error.name or "").partition(".")[0]
+        if missing in _EXTRAS:
+            raise MissingExtra(f"refrase_integrations.langchain.{name}", _EXTRAS[missing]) from error
         raise
     return getattr(module, name)
 

@@ -209,6 +209,16 @@ def _reasoning(message: AIMessage) -> tuple[str, str] | None:
     return (kwargs.get(_REASONING_KEY) or REASONING_KEYS[0], "".join(said)) if said else None
 
 
+def error_of(message: AIMessage, call: LangChainToolCall) -> str | None:
+    """Return why a call of ``message`` cannot be used; None where it can, or where the app has edited it since."""
+    call_id = call.get("id") or ""
+    written = (message.additional_kwargs.get(ARGUMENTS) or {}).get(call_id)
+    if written is not None and _parsed(written) != call["args"]:
+        return None
+    error: str | None = (message.additional_kwargs.get(ERRORS) or {}).get(call_id)
+    return error
+
+
 class Decoder:
     """Turns clean deltas into LangChain's chunks and messages.
 
@@ -348,7 +358,7 @@ def _remembered(calls: Iterable[ToolCall]) -> dict[str, Any]:
     for made in calls:
         text, call_id = (made.get("function") or {}).get("arguments") or "", made.get("id") or ""
         args = _parsed(text)
-        if isinstance(args, dict) and json.dumps(args, ensure_ascii=False) != text:
+        if isinstance(args, dict) and ("error" in made or json.dumps(args, ensure_ascii=False) != text):
             written[call_id] = text
         if made.get("error"):
             errors[call_id] = made["error"]

@@ -12,9 +12,11 @@ from llama_index.core.workflow import WorkflowRuntimeError
 
 from refrase_integrations.errors import LoopStopped
 from refrase_integrations.kimi.practices.loop_guard import MARKER
-from refrase_integrations.langchain import ChatKimi
+from refrase_integrations.langchain import ChatKimi, KimiMiddleware
 from refrase_integrations.llamaindex import Kimi
 from refrase_integrations.simulator import KimiSimulator, Reply
+from tests.conversations import MODES
+from tests.langchain.agents import run
 
 QUESTION = "What is the weather in Paris?"
 
@@ -62,6 +64,17 @@ async def run_llamaindex(simulator: KimiSimulator, tool: Tool, practices: Any, w
 
 
 RUNS = {"langgraph": run_langgraph, "llamaindex": run_llamaindex}
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_middleware_has_the_guard_on(mode: str) -> None:
+    tool = Tool()
+    with KimiSimulator(script=stuck) as simulator:
+        model = ChatKimi(**made_for(simulator, None))
+        state = await run(mode, create_agent(model, [tool.get_weather], middleware=[KimiMiddleware()]), QUESTION)
+        assert simulator.refusals == []
+    assert tool.calls == 11
+    assert state["messages"][-1].text.startswith(f"{MARKER} Stopped")
 
 
 @pytest.mark.parametrize("way", ["sync", "async"])

@@ -1,0 +1,284 @@
+"""`KimiMiddleware`: the practices inside `create_agent` and deepagents, whatever model the agent was given."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Annotated, Any, NotRequired
+
+from langchain.agents.middleware.types import (
+    AgentMiddleware,
+    AgentState,
+    ExtendedModelResponse,
+    ModelRequest,
+    ModelResponse,
+    OmitFromInput,
+    ToolCallRequest,
+    hook_config,
+)
+from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolMessage
+from langgraph import errors as langgraph_errors
+from langgraph.errors import GraphBubbleUp
+from langgraph.runtime import Runtime
+from langgraph.types import Command
+
+from refrase_integrations.errors import ConfigurationError, RefraseWarning, StructuredOutputError
+from refrase_integrations.kimi.announcements import Language, announced, is_nudge, nudge
+from refrase_integrations.kimi.catalogue import find_host, knows_model
+from refrase_integrations.kimi.settings import Practices
+from refrase_integrations.langchain.base import PracticedChatModel
+from refrase_integrations.langchain.messages import error_of
+
+_log = logging.getLogger("refrase_integrations")
+
+_BENEATH = Practices(loop_guard="apply")
+"""The middleware's own defaults: the lowest layer, so that model and user override them."""
+_CORRECTIONS = 2  # replies of one turn that only held unreadable calls and are sent back; then the run ends
+_passed_over: set[str] = set()  # models that were left alone, and said so
+
+
+def _latest(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    return new
+
+
+class KimiState(AgentState[Any]):
+    """What the middleware adds to the agent's state."""
+
+    # With a reducer: subagents that end in one step hand their state up together.
+    refrase_report: NotRequired[Annotated[dict[str, Any], OmitFromInput, _latest]]
+    """The report of the last model call, as in ``message.response_metadata["refrase"]``."""
+
+
+class KimiMiddleware(AgentMiddleware[KimiState, Any, Any]):
+    """Kimi's documented practices in an agent of `create_agent` or deepagents.
+
+    ```python
+    from langchain.agents import create_agent
+    from refrase_integrations.langchain import KimiMiddleware
+
+    agent = create_agent(model, tools, middleware=[KimiMiddleware()])
+    ```
+
+    - Each model call goes through the practices, streams too. A model that the catalogue does not know is left alone:
+      a fallback or a subagent may be another vendor's.
+    - The same tool call over and over gets reminders, and before the twelfth the run ends with a message that says why
+      (``practices={"loop_guard": "error"}`` raises `LoopStopped` instead).
+    - A call that cannot be used is never run: the model is told what to correct.
+    - ``response_format`` works without a forced tool choice. An answer that still has not its form is a
+      `StructuredOutputError`, never a silent None.
+    - ``state["refrase_report"]`` tells what was done in the last model call, why, and by which source.
+
+    It belongs at the end of the list, inside middleware that chooses the model (fallback, routing). deepagents gives
+    its subagents a stack of their own: name it there too (``"middleware": [KimiMiddleware()]``), or give the agent a
+    model that carries the practices itself (`ChatKimi`, `with_kimi_practices`).
+
+    Args:
+        host: id of the host that serves the model; None: read from the model.
+        model_name: the model's name, where it does not tell it itself; then every model of the agent counts as it.
+        practices: `Practices`, a dict such as ``{"system_prompt": "off"}``, or "off". They win over the model's own.
+        nudge: how often in one turn a model that announces an action and stops is asked to take it.
+        handle_tool_errors: whether exceptions of tools become error messages for the model (True, or the types that
+            do), their text included; False: they end the run.
+
+    Raises:
+        ConfigurationError: an argument is unknown or does not fit.
+    """
+
+    state_schema = KimiState
+
+    def __init__(
+        self,
+        host: str | None = None,
+        model_name: str | None = None,
+        practices: Practices | Mapping[str, Any] | str | None = None,
+        *,
+        nudge: int = 0,
+        handle_tool_errors: bool | tuple[type[Exception], ...] = False,
+    ) -> None:
+        super().__init__()
+        if host is not None:
+            find_host(host)
+        if not isinstance(nudge, int) or nudge < 0:
+            raise ConfigurationError(f"nudge is how often a model may be asked in one turn, 0 or more, not {nudge!r}")
+        self.tools = []
+        self.host, self.model_name, self.nudge = host, model_name, nudge
+        self.practices = Practices.of(practices)
+        self.handled = (Exception,) if handle_tool_errors is True else handle_tool_errors or ()
+
+    # -- the model call ----------------------------------------------------------------------------------
+
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
+    ) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
+        """Let the model of this call be one that keeps the practices."""
+        practised = self._practised(request)
+        return handler(request) if practised is None else self._judged(practised, handler(practised))
+
+    async def awrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+    ) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
+        """The async twin of `wrap_model_call`."""
+        practised = self._practised(request)
+        return await handler(request) if practised is None else self._judged(practised, await handler(practised))
+
+    def _practised(self, request: ModelRequest[Any]) -> ModelRequest[Any] | None:
+        model: Any = request.model
+        name = self.model_name or str(getattr(model, "model_name", None) or getattr(model, "model", None) or "")
+        if not isinstance(model, PracticedChatModel) and not (self.model_name or (name and knows_model(name))):
+            if name not in _passed_over:
+                _passed_over.add(name)
+                _log.warning(
+                    "KimiMiddleware: the model %r is not in the catalogue and is left as it is. If it is a Kimi model: "
+                    "KimiMiddleware(model_name=...)",
+                    name or type(model).__name__,
+                )
+            return None
+        practices = self.practices.over(Practices.of(getattr(model, "practices", None)), _BENEATH)
+        return request.override(model=model.model_copy(update={"practices": practices}))
+
+    def _judged(
+        self, request: ModelRequest[Any], response: ModelResponse[Any]
+    ) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
+        reply = next((message for message in response.result if isinstance(message, AIMessage)), None)
+        report = None if reply is None else _report(reply)
+        if reply is None or report is None:
+            if reply is not None and reply.response_metadata.get("model_name"):
+                warnings.warn(
+                    "KimiMiddleware: another middleware replaced the model behind its back. It belongs at the end of "
+                    "the list, inside fallback and routing middleware.",
+                    RefraseWarning,
+                    stacklevel=2,
+                )
+            return response
+        unanswered = request.response_format is not None and response.structured_response is None
+        if unanswered and _is_final(reply) and self._announcement(reply, request.messages) is None:
+            raise StructuredOutputError(
+                "response_format was asked for and the model answered in text"
+                + (" when the loop guard stopped it." if _healed(report, "loop-guard") else ", also when asked again.")
+            )
+        return ExtendedModelResponse(response, Command(update={"refrase_report": report}))
+
+    # -- after it ----------------------------------------------------------------------------------------
+
+    @hook_config(can_jump_to=["model"])
+    def after_model(self, state: KimiState, runtime: Runtime[Any]) -> dict[str, Any] | None:
+        """Send unreadable calls back to the model, which `create_agent` would end on, and nudge where asked to."""
+        *before, reply = state["messages"]
+        if not isinstance(reply, AIMessage) or _report(reply) is None:
+            return None
+        if reply.invalid_tool_calls:
+            return _sent_back(reply, before, structured="structured_response" in state)
+        language = self._announcement(reply, before) if _is_final(reply) else None
+        if language is None:
+            return None
+        said = {"practice": "nudge", "action": "replace", "source": "MoonshotAI/Kimi-K2#81"}
+        said["detail"] = "an action was announced and no tool was called: asked to take it"
+        report = {**(_report(reply) or {})}
+        report["healed"] = [*report.get("healed", ()), said]
+        return {"messages": [HumanMessage(nudge(language))], "refrase_report": report, "jump_to": "model"}
+
+    @hook_config(can_jump_to=["model"])
+    async def aafter_model(self, state: KimiState, runtime: Runtime[Any]) -> dict[str, Any] | None:
+        """The async twin of `after_model`."""
+        return self.after_model(state, runtime)
+
+    def _announcement(self, reply: AIMessage, before: Sequence[BaseMessage]) -> Language | None:
+        """Return the language of an announcement that may be followed up."""
+        nudged = sum(isinstance(message, HumanMessage) and is_nudge(message.text) for message in _this_turn(before))
+        return announced(reply.text) if nudged < self.nudge else None
+
+    # -- the tool call -----------------------------------------------------------------------------------
+
+    def wrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolMessage | Command[Any]]
+    ) -> ToolMessage | Command[Any]:
+        """Answer a call that cannot be used instead of the tool, and exceptions where asked to."""
+        refused = _refused(request)
+        if refused is not None:
+            return refused
+        try:
+            return handler(request)
+        except GraphBubbleUp:
+            raise
+        except self.handled as error:
+            return _failed(request, error)
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[ToolMessage | Command[Any]]]
+    ) -> ToolMessage | Command[Any]:
+        """The async twin of `wrap_tool_call`."""
+        refused = _refused(request)
+        if refused is not None:
+            return refused
+        try:
+            return await handler(request)
+        except GraphBubbleUp:
+            raise
+        except self.handled as error:
+            return _failed(request, error)
+
+
+def _report(reply: AIMessage) -> dict[str, Any] | None:
+    """Return the report of a reply that came through the practices."""
+    report: dict[str, Any] | None = reply.response_metadata.get("refrase")
+    return report
+
+
+def _healed(report: dict[str, Any], practice: str) -> bool:
+    return any(line.get("practice") == practice for line in report.get("healed", ()))
+
+
+def _is_final(reply: AIMessage) -> bool:
+    return not reply.tool_calls and not reply.invalid_tool_calls
+
+
+def _this_turn(messages: Sequence[BaseMessage]) -> Sequence[BaseMessage]:
+    """Return what came after the user's last message; our own lines are not the user's."""
+    users = (
+        place
+        for place, message in enumerate(messages)
+        if isinstance(message, HumanMessage) and not is_nudge(message.text)
+    )
+    return messages[max(users, default=-1) + 1 :]
+
+
+def _sent_back(reply: AIMessage, before: Sequence[AnyMessage], *, structured: bool) -> dict[str, Any]:
+    """Answer each unreadable call with its error; where there is no other call, the model has the next word."""
+    told = [
+        _answer(call, str(call.get("error") or "its arguments are no JSON object"))
+        for call in reply.invalid_tool_calls
+        if call.get("id")
+    ]
+    if reply.tool_calls:
+        return {"messages": told}
+    lost = [message for message in _this_turn(before) if isinstance(message, AIMessage) and message.invalid_tool_calls]
+    if len(lost) < _CORRECTIONS:
+        return {"messages": told, "jump_to": "model"}
+    names = ", ".join(sorted({str(call.get("name")) for call in reply.invalid_tool_calls}))
+    said = f"the arguments of the call to {names} could not be read, {len(lost) + 1} times in this turn"
+    if structured:
+        raise StructuredOutputError(f"response_format was asked for and {said}.")
+    return {"messages": [*told, AIMessage(f"Stopped: {said}.")]}
+
+
+def _refused(request: ToolCallRequest) -> ToolMessage | None:
+    call_id = request.tool_call["id"]
+    messages = request.state["messages"] if isinstance(request.state, Mapping) else request.state.messages
+    for message in reversed(messages):
+        if isinstance(message, AIMessage) and any(made["id"] == call_id for made in message.tool_calls):
+            error = error_of(message, request.tool_call)
+            return None if error is None else _answer(request.tool_call, error)
+    return None
+
+
+def _failed(request: ToolCallRequest, error: Exception) -> ToolMessage:
+    is_invalid_resume = getattr(langgraph_errors, "is_invalid_resume", None)
+    if is_invalid_resume is not None and is_invalid_resume(error):  # a human's answer, not the model's
+        raise error
+    return _answer(request.tool_call, f"the tool failed with {type(error).__name__}: {error}")
+
+
+def _answer(call: Mapping[str, Any], error: str) -> ToolMessage:
+    text = f"Error: {error.rstrip('.')}. Correct the call, or go on without it."
+    return ToolMessage(text, tool_call_id=call["id"] or "", name=call.get("name") or "unknown", status="error")
