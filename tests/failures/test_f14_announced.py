@@ -69,7 +69,9 @@ async def test_it_is_reported(mode: str) -> None:
             updates = list(agent.stream(start, stream_mode="updates"))
         else:
             updates = [update async for update in agent.astream(start, stream_mode="updates")]
-    reports = [step["refrase_report"] for update in updates for step in update.values() if step and "refrase_report" in step]
+    reports = [
+        step["refrase_report"] for update in updates for step in update.values() if step and "refrase_report" in step
+    ]
     nudged = [line for report in reports for line in report["healed"] if line["practice"] == "nudge"]
     assert len(nudged) == 1
     assert nudged[0]["source"] == "MoonshotAI/Kimi-K2#81"

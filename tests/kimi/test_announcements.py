@@ -22,7 +22,9 @@ def test_answers_are_not_taken_for_announcements_and_most_announcements_are_foun
     assert len(missed) <= 0.15 * sum(wanted for wanted, _ in texts), missed
 
 
-@pytest.mark.parametrize("text", ["", "  \n", "```", "```python\nx = 1", "?", "：：", "\u2028", "a" * 100_000, "let me " * 9_999])
+@pytest.mark.parametrize(
+    "text", ["", "  \n", "```", "```python\nx = 1", "?", "：：", "\u2028", "a" * 100_000, "let me " * 9_999]
+)
 def test_odd_texts_are_no_announcements(text: str) -> None:
     assert announced(text) in (None, "zh" if "：" in text else None)
 

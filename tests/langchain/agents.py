@@ -35,14 +35,9 @@ async def run(mode: str, agent: Any, given: Any, config: dict[str, Any] | None =
         return agent.invoke(start, config)  # type: ignore[no-any-return]
     if mode == "ainvoke":
         return await agent.ainvoke(start, config)  # type: ignore[no-any-return]
-    state: dict[str, Any] = {}
     if mode == "stream":
-        for state in agent.stream(start, config, stream_mode="values"):
-            pass
-    else:
-        async for state in agent.astream(start, config, stream_mode="values"):
-            pass
-    return state
+        return list(agent.stream(start, config, stream_mode="values"))[-1]  # type: ignore[no-any-return]
+    return [state async for state in agent.astream(start, config, stream_mode="values")][-1]  # type: ignore[no-any-return]
 
 
 def kinds(state: dict[str, Any]) -> list[str]:

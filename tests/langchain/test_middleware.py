@@ -64,6 +64,7 @@ def calling(*arguments: Any, name: str = "get_population", reasoning: str | None
 
 
 PARIS = {"city": "Paris"}
+WRONG = {"city": ["Paris", "Lyon"]}
 ANSWER = Reply(reasoning="I have it.", content="2,048,472 people.")
 BROKEN = '{"city": "Par'
 
@@ -185,17 +186,15 @@ class TestUnreadableCalls:
 
 @pytest.mark.parametrize("mode", MODES)
 class TestCallsThatDoNotFit:
-    WRONG = {"city": ["Paris", "Lyon"]}
-
     async def test_reach_a_tool_without_the_middleware(self, mode: str) -> None:
         remote = Remote()
-        with KimiSimulator(script=[calling(self.WRONG), calling(self.WRONG), ANSWER]) as simulator:
+        with KimiSimulator(script=[calling(WRONG), calling(WRONG), ANSWER]) as simulator:
             await run(mode, create_agent(chat_kimi(simulator), [remote.tool()]), QUESTION)
-        assert remote.seen == [self.WRONG]
+        assert remote.seen == [WRONG]
 
     async def test_are_answered_with_what_is_wrong(self, mode: str) -> None:
         remote = Remote()
-        script = [calling(self.WRONG), calling(self.WRONG), calling(PARIS), ANSWER]
+        script = [calling(WRONG), calling(WRONG), calling(PARIS), ANSWER]
         with KimiSimulator(script=script) as simulator:
             agent = create_agent(chat_kimi(simulator), [remote.tool()], middleware=[KimiMiddleware()])
             state = await run(mode, agent, QUESTION)
