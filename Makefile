@@ -9,7 +9,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # The demo needs less than the checks do: it installs only what it runs.
 $(VENV)/.demo: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --editable ".[langgraph,simulator,cli]"
+	$(BIN)/python -m pip install --quiet --editable ".[langgraph,llamaindex,simulator,cli]"
 	touch $@
 
 $(VENV)/.dev: pyproject.toml
