@@ -10,7 +10,6 @@ from typing import Annotated, Any, NotRequired
 from langchain.agents.middleware.types import (
     AgentMiddleware,
     AgentState,
-    ExtendedModelResponse,
     ModelRequest,
     ModelResponse,
     OmitFromInput,
@@ -79,7 +78,7 @@ class KimiMiddleware(AgentMiddleware[KimiState, Any, Any]):
         practices: `Practices`, a dict such as ``{"system_prompt": "off"}``, or "off". They win over the model's own.
         nudge: how often in one turn a model that announces an action and stops is asked to take it.
         handle_tool_errors: whether exceptions of tools become error messages for the model (True, or the types that
-            do), their text included; False: they end the run.
+            do), their text included; False: they end the run, or go to `ToolRetryMiddleware` and `ToolErrorMiddleware`.
 
     Raises:
         ConfigurationError: an argument is unknown or does not fit.
@@ -110,14 +109,14 @@ class KimiMiddleware(AgentMiddleware[KimiState, Any, Any]):
 
     def wrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
-    ) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
+    ) -> ModelResponse[Any]:
         """Let the model of this call be one that keeps the practices."""
         practised = self._practised(request)
         return handler(request) if practised is None else self._judged(practised, handler(practised))
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
-    ) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
+    ) -> ModelResponse[Any]:
         """The async twin of `wrap_model_call`."""
         practised = self._practised(request)
         return await handler(request) if practised is None else self._judged(practised, await handler(practised))
@@ -137,9 +136,7 @@ class KimiMiddleware(AgentMiddleware[KimiState, Any, Any]):
         practices = self.practices.over(Practices.of(getattr(model, "practices", None)), _BENEATH)
         return request.override(model=model.model_copy(update={"practices": practices}))
 
-    def _judged(
-        self, request: ModelRequest[Any], response: ModelResponse[Any]
-    ) -> ModelResponse[Any] | ExtendedModelResponse[Any]:
+    def _judged(self, request: ModelRequest[Any], response: ModelResponse[Any]) -> ModelResponse[Any]:
         reply = next((message for message in response.result if isinstance(message, AIMessage)), None)
         report = None if reply is None else _report(reply)
         if reply is None or report is None:
@@ -157,31 +154,53 @@ class KimiMiddleware(AgentMiddleware[KimiState, Any, Any]):
                 "response_format was asked for and the model answered in text"
                 + (" when the loop guard stopped it." if _healed(report, "loop-guard") else ", also when asked again.")
             )
-        return ExtendedModelResponse(response, Command(update={"refrase_report": report}))
+        return response
 
     # -- after it ----------------------------------------------------------------------------------------
 
-    @hook_config(can_jump_to=["model"])
     def after_model(self, state: KimiState, runtime: Runtime[Any]) -> dict[str, Any] | None:
-        """Send unreadable calls back to the model, which `create_agent` would end on, and nudge where asked to."""
+        """Put the report in the state, and answer unreadable calls beside good ones, which run meanwhile."""
+        reply = next((message for message in reversed(state["messages"]) if isinstance(message, AIMessage)), None)
+        report = None if reply is None else _report(reply)
+        if reply is None or report is None:
+            return None
+        if reply.tool_calls and reply.invalid_tool_calls and state["messages"][-1] is reply:
+            return {"refrase_report": report, "messages": _told(reply)}
+        return {"refrase_report": report}
+
+    async def aafter_model(self, state: KimiState, runtime: Runtime[Any]) -> dict[str, Any] | None:
+        """The async twin of `after_model`."""
+        return self.after_model(state, runtime)
+
+    @hook_config(can_jump_to=["model"])
+    def after_agent(self, state: KimiState, runtime: Runtime[Any]) -> dict[str, Any] | None:
+        """Give the model the next word where the run would end on unreadable calls, or on an announcement.
+
+        Here and not after the model: a jump from there would leave out what other middleware does then, such as
+        counting the calls.
+        """
         *before, reply = state["messages"]
-        if not isinstance(reply, AIMessage) or _report(reply) is None:
+        report = _report(reply) if isinstance(reply, AIMessage) else None
+        if not isinstance(reply, AIMessage) or report is None:
             return None
         if reply.invalid_tool_calls:
             return _sent_back(reply, before, structured="structured_response" in state)
         language = self._announcement(reply, before) if _is_final(reply) else None
         if language is None:
             return None
-        said = {"practice": "nudge", "action": "replace", "source": "MoonshotAI/Kimi-K2#81"}
-        said["detail"] = "an action was announced and no tool was called: asked to take it"
-        report = {**(_report(reply) or {})}
-        report["healed"] = [*report.get("healed", ()), said]
+        said = {
+            "practice": "nudge",
+            "action": "replace",
+            "detail": "an action was announced and no tool was called: asked to take it",
+            "source": "MoonshotAI/Kimi-K2#81",
+        }
+        report = {**report, "healed": [*report.get("healed", ()), said]}
         return {"messages": [HumanMessage(nudge(language))], "refrase_report": report, "jump_to": "model"}
 
     @hook_config(can_jump_to=["model"])
-    async def aafter_model(self, state: KimiState, runtime: Runtime[Any]) -> dict[str, Any] | None:
-        """The async twin of `after_model`."""
-        return self.after_model(state, runtime)
+    async def aafter_agent(self, state: KimiState, runtime: Runtime[Any]) -> dict[str, Any] | None:
+        """The async twin of `after_agent`."""
+        return self.after_agent(state, runtime)
 
     def _announcement(self, reply: AIMessage, before: Sequence[BaseMessage]) -> Language | None:
         """Return the language of an announcement that may be followed up."""
@@ -243,23 +262,24 @@ def _this_turn(messages: Sequence[BaseMessage]) -> Sequence[BaseMessage]:
     return messages[max(users, default=-1) + 1 :]
 
 
-def _sent_back(reply: AIMessage, before: Sequence[AnyMessage], *, structured: bool) -> dict[str, Any]:
-    """Answer each unreadable call with its error; where there is no other call, the model has the next word."""
-    told = [
+def _told(reply: AIMessage) -> list[ToolMessage]:
+    """Return an answer to each unreadable call: what was wrong with it."""
+    return [
         _answer(call, str(call.get("error") or "its arguments are no JSON object"))
         for call in reply.invalid_tool_calls
         if call.get("id")
     ]
-    if reply.tool_calls:
-        return {"messages": told}
+
+
+def _sent_back(reply: AIMessage, before: Sequence[AnyMessage], *, structured: bool) -> dict[str, Any]:
     lost = [message for message in _this_turn(before) if isinstance(message, AIMessage) and message.invalid_tool_calls]
     if len(lost) < _CORRECTIONS:
-        return {"messages": told, "jump_to": "model"}
+        return {"messages": _told(reply), "jump_to": "model"}
     names = ", ".join(sorted({str(call.get("name")) for call in reply.invalid_tool_calls}))
     said = f"the arguments of the call to {names} could not be read, {len(lost) + 1} times in this turn"
     if structured:
         raise StructuredOutputError(f"response_format was asked for and {said}.")
-    return {"messages": [*told, AIMessage(f"Stopped: {said}.")]}
+    return {"messages": [*_told(reply), AIMessage(f"Stopped: {said}.")]}
 
 
 def _refused(request: ToolCallRequest) -> ToolMessage | None:

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 from inline_snapshot import snapshot
 from langchain.agents import create_agent
-from langchain.agents.middleware import AgentMiddleware
+from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware
 from langchain.agents.structured_output import ToolStrategy
 from langchain_core.language_models.fake_chat_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.tools import StructuredTool
 from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
 from pydantic import BaseModel
 
 from refrase_integrations.errors import CatalogueError, ConfigurationError, RefraseWarning, StructuredOutputError
@@ -204,6 +205,25 @@ class TestCallsThatDoNotFit:
         assert texts(state, "tool")[0] == snapshot(
             "Error: 'city' must be a string, got an array. Correct the call, or go on without it."
         )
+
+    async def test_are_made_where_a_human_mends_them(self, mode: str) -> None:
+        remote = Remote()
+        human = HumanInTheLoopMiddleware({"get_population": True})
+        with KimiSimulator(
+            script=[calling(WRONG), calling(WRONG), Reply("So it is.", reasoning="There.")]
+        ) as simulator:
+            agent = create_agent(
+                chat_kimi(simulator),
+                [remote.tool()],
+                middleware=[human, KimiMiddleware()],
+                checkpointer=InMemorySaver(),
+            )
+            thread = {"configurable": {"thread_id": "1"}}
+            await run(mode, agent, QUESTION, thread)
+            edit = {"type": "edit", "edited_action": {"name": "get_population", "args": PARIS}}
+            await run(mode, agent, Command(resume={"decisions": [edit]}), thread)
+            assert simulator.refusals == []
+        assert remote.seen == [PARIS]
 
     async def test_of_a_tool_that_nobody_declared_are_answered_with_the_names_that_exist(self, mode: str) -> None:
         with KimiSimulator(script=[calling(PARIS, name="get_people"), calling(PARIS), ANSWER]) as simulator:
