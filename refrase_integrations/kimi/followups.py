@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from refrase_integrations.kimi.practice import Delta, Prepared
 from refrase_integrations.kimi.wire import Body, Message, ToolCall, put
 
@@ -16,6 +18,12 @@ def may_follow_up(prepared: Prepared, practice: str, limit: int = 1) -> bool:
 def answers(delta: Delta) -> bool:
     """Tell whether a delta holds what a user waits for: text, a call, or another request that will bring it."""
     return bool(delta.get("tool_calls") or delta.get("followup") or delta.get("content", "").strip())
+
+
+def no_such_tool(name: str, declared: Iterable[str]) -> str:
+    """Say that a tool was not declared, and which ones were: the model can call one of these."""
+    names = ", ".join(declared)
+    return f"there is no tool {name[:64]!r}; " + (f"there are: {names}" if names else "this request declares none")
 
 
 def reply_message(content: str, reasoning: str | None, calls: list[ToolCall] | None = None) -> Message:

@@ -97,7 +97,11 @@ def _plain(message: Message, fields: frozenset[str], changes: list[Change]) -> M
         changes.extend(Change("drop", f"message field {key!r}: unknown to this host") for key in foreign)
         message = cast(Message, {key: value for key, value in message.items() if key in fields})
     calls = message.get("tool_calls")
-    if calls and any("error" in made or "index" in made for made in calls):
-        bare = [cast(ToolCall, {k: v for k, v in made.items() if k not in ("error", "index")}) for made in calls]
+    if calls and any(not _NOT_SENT.isdisjoint(made) for made in calls):
+        bare = [cast(ToolCall, {k: v for k, v in made.items() if k not in _NOT_SENT}) for made in calls]
         message = cast(Message, {**message, "tool_calls": bare})
     return message
+
+
+_NOT_SENT = frozenset({"error", "withheld", "index"})
+"""What a tool call carries inside the house, or only in a stream."""

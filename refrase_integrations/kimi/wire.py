@@ -28,6 +28,8 @@ class ToolCall(TypedDict, total=False):
     function: FunctionCall
     error: str
     """Why the call cannot be used, told to the model; never sent to a host."""
+    withheld: bool
+    """No application may run it, whatever its arguments look like: only the error is handed out."""
 
 
 class Message(TypedDict, total=False):

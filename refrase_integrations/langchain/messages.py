@@ -261,7 +261,7 @@ class Decoder:
         for made in delta.get("tool_calls") or ():
             function = made.get("function") or {}
             name, args = function.get("name"), function.get("arguments") or "{}"
-            if not isinstance(_parsed(args), dict) and _completable(args):
+            if made.get("withheld") or (not isinstance(_parsed(args), dict) and _completable(args)):
                 # LangChain would complete what was cut short, and run half a path: as a JSON text it stays unusable.
                 args = json.dumps(args, ensure_ascii=False)
             calls.append(tool_call_chunk(name=name, args=args, id=made.get("id"), index=self._enter("")))
@@ -304,7 +304,7 @@ class Decoder:
             function = made.get("function") or {}
             name, text, call_id = function.get("name", ""), function.get("arguments") or "{}", made.get("id")
             args = _parsed(text)
-            if isinstance(args, dict):
+            if isinstance(args, dict) and not made.get("withheld"):
                 calls.append(LangChainToolCall(name=name, args=args, id=call_id, type="tool_call"))
             else:
                 invalid.append(

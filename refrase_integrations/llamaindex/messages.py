@@ -88,7 +88,7 @@ def selections(message: ChatMessage, *, strict: bool) -> list[ToolSelection]:
         chosen.append(
             ToolSelection(
                 tool_id=made.get("id") or "",
-                tool_name=f"{name} (not run, call it again with corrected arguments: {problem})" if problem else name,
+                tool_name=f"{name} (not run, make the call again, corrected: {problem})" if problem else name,
                 tool_kwargs={} if problem else arguments,
             )
         )
@@ -301,7 +301,8 @@ def _wire_calls(message: ChatMessage) -> list[ToolCall]:
 
 def _wire_call(block: ToolCallBlock, kept: ToolCall | None) -> ToolCall:
     """Return a block's call: the kept one, byte for byte, unless the app has edited the block since."""
-    if kept is not None and _kwargs(kept["function"]["arguments"]) == block.tool_kwargs:
+    written = kept["function"]["arguments"] if kept is not None else ""
+    if kept is not None and block.tool_kwargs in (_kwargs(written), written):
         return {**kept, "function": {**kept["function"], "name": block.tool_name}}
     arguments = block.tool_kwargs
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
@@ -327,10 +328,11 @@ def _plain_call(made: Any) -> ToolCall:
 
 def _call_block(made: ToolCall) -> ToolCallBlock:
     function = made.get("function") or {}
+    written = function.get("arguments") or "{}"
     return ToolCallBlock(
         tool_call_id=made.get("id"),
         tool_name=function.get("name", ""),
-        tool_kwargs=_kwargs(function.get("arguments") or "{}"),
+        tool_kwargs=written if made.get("withheld") else _kwargs(written),
     )
 
 

@@ -330,11 +330,10 @@ async def test_what_the_model_read_comes_back_as_the_user_wrote_it(
 
 
 REPEATED = [name for name, attack in ATTACKS.items() if attack.model == K2 and attack.tokens and attack.noted]
-WHOLE = [name for name in REPEATED if name not in ("broken arguments", "undeclared tool", "cut in the arguments")]
 
 
 @pytest.mark.parametrize("place", SAID)
-@pytest.mark.parametrize("attack", [*WHOLE, "K3 section", "K3 section with a JSON block"])
+@pytest.mark.parametrize("attack", [*REPEATED, "K3 section", "K3 section with a JSON block"])
 async def test_what_was_said_before_is_not_said_again_as_a_call(
     attack: str, place: str, simulator: KimiSimulator, parrot: Parrot
 ) -> None:
@@ -391,23 +390,55 @@ async def test_on_every_host(persona: str, parrot: Parrot) -> None:
 
 
 @pytest.mark.parametrize(
+    "said",
+    [
+        f"Like this:\n```\n{k2()}\n```\nThat is the format.",
+        f"````md\n```\n{k2()}\n```\n````",
+    ],
+)
+async def test_what_stands_in_a_fence_is_text(said: str, simulator: KimiSimulator, parrot: Parrot) -> None:
+    parrot.reply = Reply(said)
+    for mode in MODES:
+        reply = await answer(simulator, K2, mode, [HumanMessage("How do your tool calls look?")])
+        assert_inert(reply, parrot.reply, noted=True)
+        assert "fence" in reasons(reply)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "A call is <|tool_call_begin|>id<|tool_call_argument_begin|>arguments<|tool_call_end|>.",
+        "A call is <|tool_call_begin|>functions.{name}:{index}<|tool_call_argument_begin|>{json}<|tool_call_end|>.",
+        "A call is <|tool_call_begin|> the id <|tool_call_argument_begin|> the arguments <|tool_call_end|>.",
+    ],
+)
+async def test_words_about_the_format_are_text(said: str, simulator: KimiSimulator, parrot: Parrot) -> None:
+    parrot.reply = Reply(said)
+    for mode in MODES:
+        reply = await answer(simulator, K2, mode, [HumanMessage("How do your tool calls look?")])
+        assert_inert(reply, parrot.reply, noted=True)
+
+
+@pytest.mark.parametrize(
     ("said", "why"),
     [
-        (f"Like this:\n```\n{k2()}\n```\nThat is the format.", "fence"),
-        (f"````md\n```\n{k2()}\n```\n````", "fence"),
         (k2("functions.format_disk:0"), "not declared"),
         (k2(arguments='["/home/user"]'), "no JSON object"),
         (k2(arguments="rm -rf /"), "no JSON object"),
         (f"<|tool_calls_section_begin|><|tool_call_begin|>functions.delete_files:0<|tool_call_argument_begin|>{ARGUMENTS}", "cut off"),
     ],
 )  # fmt: skip
-async def test_a_reply_that_may_not_become_a_call(
+async def test_a_call_that_cannot_be_used_is_an_error_and_never_a_call(
     said: str, why: str, simulator: KimiSimulator, parrot: Parrot
 ) -> None:
+    """Also when the model, told what is wrong, says the same again."""
     parrot.reply = Reply(said)
     for mode in MODES:
-        reply = await answer(simulator, K2, mode, [HumanMessage("How do your tool calls look?")])
-        assert_inert(reply, parrot.reply, noted=True)
+        before = len(simulator.requests)
+        reply = await answer(simulator, K2, mode, [HumanMessage("Tidy up.")])
+        assert len(simulator.requests) == before + 2
+        assert reply.tool_calls == []
+        assert len(reply.invalid_tool_calls) == 1
         assert why in reasons(reply)
 
 

@@ -86,9 +86,6 @@ def test_without_a_schema_any_object_will_do() -> None:
         ('{"path": "a"}}', {"path": "a"}),
         ('{"path": "a"}{"path": "a"}', {"path": "a"}),
         ('```json\n{"path": "a"}\n```', {"path": "a"}),
-        ('{"path": "a"', {"path": "a"}),
-        ('{"path": "a", "where": {"n": 1}', {"path": "a", "where": {"n": 1}}),
-        ('{"path": "a", "tags": ["x"]', {"path": "a", "tags": ["x"]}),
         (r'{"path": "^\d+\.\w$"}', {"path": r"^\d+\.\w$"}),
         (r'{"path": "C:\users\docs"}', {"path": r"C:\users\docs"}),
         (r'{"path": "say \"\d\""}', {"path": r'say "\d"'}),
@@ -120,12 +117,86 @@ def test_slips_that_leave_no_doubt_are_repaired(text: str, value: Any) -> None:
         '{"path": "a", "count":',
         '{"path": "a", "count": -',
         "{",
+        '{"path": "a"',
+        '{"path": "a", "where": {"n": 1}',
+        '{"path": "a", "tags": ["x"]',
+        '{"path": "a" "count": true',
+        '```json\n{"path": "a"\n```',
+        '"{\\"path\\": \\"a\\""',
     ],
 )
 def test_what_was_cut_short_is_an_error_never_a_value(text: str) -> None:
     result = read(text)
     assert (result.value, result.repairs) == (None, ())
     assert "cut short" in (result.error or "")
+
+
+# -- braces that are missing at the end ----------------------------------------------------------------------
+
+TEXT = {"type": "string"}
+NODE = {"type": "object", "properties": {"name": TEXT, "next": {"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}]}}}
+
+
+def having(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, **more}
+
+
+BOTH = having({"a": TEXT, "b": TEXT}, required=["a"])
+INSIDE = having({"a": TEXT, "in": BOTH})
+EITHER = having({"in": {"oneOf": [having({"a": TEXT}), having({"b": TEXT}), {"type": "null"}]}})
+LINKED = {"$ref": "#/$defs/Node", "$defs": {"Node": NODE}}
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        (BOTH, '{"a": "1", "b": "2"'),
+        (BOTH, '{"b": "2", "a": "1" \n'),
+        (BOTH, '{a: "1", "b": "2"'),
+        (having({"a": TEXT}, additionalProperties=False), '{"a": "1"'),
+        (INSIDE, '{"a": "1", "in": {"a": "1", "b": "2"'),
+        (INSIDE, '{"a": "1", "in": {"a": "1"}'),
+        (EITHER, '{"in": {"a": "1"}'),
+        (EITHER, '{"in": {"a": "1", "b": "2"'),
+        (LINKED, '{"name": "x", "next": {"name": "y", "next": null'),
+        ({"allOf": [having({"a": TEXT}), having({"b": TEXT})]}, '{"a": "1", "b": "2"'),
+        ({"type": "OBJECT", "properties": {"a": {"type": "STRING"}}}, '{"a": "1"'),
+    ],
+)
+def test_they_are_added_where_nothing_more_could_have_come(schema: Any, text: str) -> None:
+    result = read(text, schema)
+    assert result.value is not None, result.error
+    assert {*result.repairs} & {"closing braces were added", "broken JSON was repaired"}
+    assert "cut short" not in str(result.error)
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        (BOTH, '{"a": "1"'),
+        (BOTH, '{"a": "1", "in": {"a": "1", "b": "2"'),
+        (BOTH, '{"a": "1", "b": "2", "a": "1"'),
+        (INSIDE, '{"in": {"a": "1", "b": "2"'),
+        (INSIDE, '{"a": "1", "in": {"a": "1"'),
+        (EITHER, '{"in": {"a": "1"'),
+        (LINKED, '{"name": "x", "next": {"name": "y"'),
+        ({"allOf": [having({"a": TEXT}), having({"b": TEXT})]}, '{"a": "1"'),
+        (having({"a": TEXT}, additionalProperties=True), '{"a": "1"'),
+        (having({"a": TEXT}, additionalProperties=TEXT), '{"a": "1"'),
+        (having({"a": TEXT}, patternProperties={"^x-": TEXT}), '{"a": "1"'),
+        (having({"a": TEXT}, **{"if": {}, "then": having({"b": TEXT})}), '{"a": "1"'),
+        (having({"a": {"type": "object"}}), '{"a": {"x": "1"'),
+        ({"$ref": "#/$defs/gone"}, '{"a": "1"'),
+        ({"type": "object"}, '{"a": "1"'),
+        ({}, '{"a": "1"'),
+        (None, '{"a": "1"'),
+        (having({"a": BOTH}), json.dumps({"a": '{"a": "1", "b": "2"'})),
+    ],
+)
+def test_they_are_not_where_more_may_have_come(schema: Any, text: str) -> None:
+    """An optional property that was cut off would be lost, and the call would be another one than the model meant."""
+    assert read(text, schema).error
+    assert "closing braces were added" not in read(text, schema).repairs
 
 
 @pytest.mark.parametrize(

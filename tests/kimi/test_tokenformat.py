@@ -174,9 +174,17 @@ def test_a_missing_section_end_still_gives_the_finished_calls() -> None:
     )
 
 
-def test_a_call_cut_off_inside_its_id_is_no_call() -> None:
+def test_a_call_cut_off_inside_its_id_has_no_name() -> None:
     (found,) = sections_of(run(K2Parser(), [BEGIN + call("functions.f:0") + CALL + "functions.g"]))
-    assert [item.name for item in found.calls] == ["f"]
+    assert [(item.id, item.name, item.complete) for item in found.calls] == [
+        ("functions.f:0", "f", True),
+        ("functions.g", None, False),
+    ]
+
+
+def test_words_about_a_marker_are_no_call() -> None:
+    (found,) = sections_of(run(K2Parser(), ["Look for " + CALL + " in the log."]))
+    assert found.calls == ()
 
 
 def test_a_missing_call_end_is_made_up_by_the_next_marker() -> None:

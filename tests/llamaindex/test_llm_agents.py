@@ -306,7 +306,7 @@ def test_one_llm_in_two_event_loops() -> None:
             return str(await agent.run("Weather and time, please."))
 
         assert asyncio.run(once()) == asyncio.run(once())
-        assert llm.complete("And now without a loop?").additional_kwargs["tool_calls"]
+        assert llm.complete("And now without a loop?").text
         assert simulator.refusals == []
 
 

@@ -15,6 +15,7 @@ from llama_index.core.callbacks import CallbackManager, CBEventType, TokenCounti
 from llama_index.core.memory import ChatMemoryBuffer
 
 from refrase_integrations.errors import EmptyReply, ReplyError, StreamInterrupted
+from refrase_integrations.kimi.tokenformat import write_section
 from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.llamaindex.exchanges import CHATS, COMPLETIONS, Collected, bodies, exchange, kimi, last, responses
 
@@ -232,6 +233,22 @@ async def test_a_broken_call_is_not_run_with_other_arguments(mode: str) -> None:
         ]
         await last(mode, llm, [*ASKED, reply.message, *answers], tools=[weather])
         assert simulator.refusals == []
+
+
+@pytest.mark.parametrize("mode", CHATS)
+async def test_a_leaked_call_that_cannot_be_used_is_handed_out_as_an_error_alone(mode: str) -> None:
+    leak = write_section([("format_disk", '{"path": "/"}')])
+    error = "there is no tool 'format_disk'; there are: weather"
+    with KimiSimulator("vllm", script=[Reply(leak, finish_reason="stop"), "Sorry."]) as simulator:
+        llm = kimi(simulator, model="moonshotai/Kimi-K2-Instruct-0905", practices={"tool_repair": "off"})
+        reply = await last(mode, llm, ASKED, tools=[weather])
+        (block,) = [block for block in reply.message.blocks if isinstance(block, ToolCallBlock)]
+        assert (block.tool_name, block.tool_kwargs) == ("format_disk", '{"path": "/"}')
+        (made,) = llm.get_tool_calls_from_response(reply, error_on_no_tool_call=False)
+        assert made.tool_name == f"format_disk (not run, make the call again, corrected: {error})"
+        assert made.tool_kwargs == {}
+        await last(mode, llm, [*ASKED, reply.message, ChatMessage(role="user", content="Well?")], tools=[weather])
+        assert bodies(simulator)[1]["messages"][3]["content"] == f"Error: {error}"
 
 
 def _tools() -> list[Any]:

@@ -1,16 +1,21 @@
 """tool-call-recovery: leaked tool-call text becomes real tool calls, guarded; ``<think>`` is split out.
 
-Turning text into calls is dangerous: a web page or a user could contain the tokens. What fails a guard stays text,
-and the report says why: a lost call costs a turn, an injected one may cost the user's files.
+Turning text into calls is dangerous: a web page or a user could contain the tokens. What fails a guard (the request
+carried such tokens, a code fence, a quotation, ``tool_choice="none"``) stays text, and the report says why: a lost call
+costs a turn, an injected one may cost the user's files.
+
+What passes the guards and is certainly a call, but cannot be used (cut short, undeclared, unreadable), becomes a
+*withheld* call: an error that tells the model what to correct, and that no application can run by mistake.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
-from refrase_integrations.kimi.followups import may_follow_up
+from refrase_integrations.kimi.followups import may_follow_up, no_such_tool
 from refrase_integrations.kimi.messages import REASONING_KEYS, text_of
 from refrase_integrations.kimi.practice import (
     Change,
@@ -49,14 +54,16 @@ class _Recover:
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
         tools = prepared.body.get("tools") or []
-        self._names = {(tool.get("function") or {}).get("name") for tool in tools}
+        functions = [tool.get("function") or {} for tool in tools]
+        self._parameters = {function.get("name", ""): function.get("parameters") for function in functions}
         self._native = prepared.call.dialect.tool_format
         self._think = ThinkSplitter() if self._native == "k2" else None  # K3's parser splits by itself
         self._content = self._parser(tools)
         self._reasoning = self._parser(tools)
         self._barred: str | None = None
         self._barred_known = False
-        self._quoted: set[tuple[str, str]] | None = None
+        self._quoted: list[_Spelling] | None = None
+        self._spoke = False
         self._found: list[ToolCall] = []
         self._thought: list[ToolCall] = []
         self._structured: list[ToolCall] = []
@@ -84,20 +91,22 @@ class _Recover:
         self._think_over(self._reasoning.close(), out)
         self._read(self._think.close() if self._think else (), out)
         self._say(self._content.close(), out)
-        known = {_identity(made) for made in self._structured}
-        calls = [made for made in self._found if _identity(made) not in known]
-        known.update(_identity(made) for made in calls)
-        drafts = [made for made in self._thought if _identity(made) not in known]
-        if not known:
-            calls = drafts
-        elif drafts:  # what was only thought of, the model has decided against
-            detail = f"{len(drafts)} tool call(s) in the reasoning left out: others were made"
-            self._notes.append(Change("advise", detail))
+        calls = _unrepeated(self._found, self._structured)
+        drafts = _unrepeated(self._thought, [*self._structured, *calls])
+        if self._structured or calls:
+            if drafts:  # what was only thought of, the model has decided against
+                detail = f"{len(drafts)} tool call(s) in the reasoning left out: others were made"
+                self._notes.append(Change("advise", detail))
+        elif not self._spoke or any("error" not in made for made in drafts):
+            calls = drafts  # an answer in words is not given up for a call that cannot be used anyway
+        usable = [made for made in calls if "error" not in made]
         if calls:
             out["tool_calls"] = calls
-            out["finish_reason"] = "tool_calls"
-            self._notes.append(Change("replace", f"{len(calls)} tool call(s) recovered from text"))
-        elif self._lost(finish_reason):
+            if usable or finish_reason != "length":
+                out["finish_reason"] = "tool_calls"
+        if usable:
+            self._notes.append(Change("replace", f"{len(usable)} tool call(s) recovered from text"))
+        elif not calls and self._lost(finish_reason):
             self._notes.append(
                 Change("replace", "a tool call was announced and none came: asked once without streaming")
             )
@@ -116,7 +125,7 @@ class _Recover:
 
     def _lost(self, finish_reason: str | None) -> bool:
         # Under load 5-30% of streams end so; the same request without streaming is fine (vllm-project/vllm#54701).
-        announced = finish_reason == "tool_calls" and not self._structured and bool(self._names)
+        announced = finish_reason == "tool_calls" and not self._structured and bool(self._parameters)
         return announced and may_follow_up(self._prepared, PRACTICE.id)
 
     def _read(self, events: Iterable[Event], out: Delta) -> None:
@@ -137,6 +146,7 @@ class _Recover:
             if isinstance(event, Reasoning):
                 out["reasoning"] = out.get("reasoning", "") + event.text
             else:
+                self._spoke = self._spoke or not event.raw.isspace()
                 out["content"] = out.get("content", "") + event.raw
 
     def _think_over(self, events: Iterable[Event], out: Delta) -> None:
@@ -149,7 +159,7 @@ class _Recover:
         """Take the calls of a section that passes every guard; tell whether its text goes."""
         if not section.calls:
             # An empty section or a marker that leaked alone says nothing to anybody, unless it is quoted.
-            goes = section.complete and not section.inside_fence and self._bar() is None and bool(self._names)
+            goes = section.complete and not section.inside_fence and self._bar() is None and bool(self._parameters)
             if goes:
                 self._notes.append(Change("encode", "tool-call markers without a call: removed from the text"))
             return goes
@@ -161,29 +171,44 @@ class _Recover:
         if reason is not None:
             self._notes.append(Change("advise", f"tool-call text left as text: {reason}"))
             return False
-        taken, reasons = list[ToolCall](), list[str]()
-        for made in section.calls:
-            refused = self._refused(made)
-            if refused is None:
-                function = {"name": made.name or "", "arguments": made.arguments}
-                taken.append(cast(ToolCall, {"id": made.id or "", "type": "function", "function": function}))
-            else:
-                reasons.append(refused)
-        left = "a tool call in the text left out" if taken else "tool-call text left as text"
-        self._notes.extend(Change("advise", f"{left}: {reason}") for reason in reasons)
-        into.extend(taken)
-        return bool(taken)
+        read = [self._read_call(made) for made in section.calls]
+        calls = [made for made, _ in read if made is not None]
+        into.extend(calls)
+        # In the reasoning a call that cannot be used stays readable: whether it counts is known at the end.
+        goes = bool(calls) if into is self._found else any("error" not in made for made in calls)
+        for made, why in read:
+            if why is not None and not goes:
+                self._notes.append(Change("advise", f"tool-call text left as text: {why}"))
+            elif why is not None and made is None:
+                self._notes.append(Change("advise", f"a tool call in the text left out: {why}"))
+            elif why is not None:
+                self._notes.append(Change("replace", f"a tool call in the text cannot be used: {why}"))
+        return goes
 
-    def _refused(self, made: NativeCall) -> str | None:
-        if made.name not in self._names:
-            return "the tool is not declared in this request"
+    def _read_call(self, made: NativeCall) -> tuple[ToolCall | None, str | None]:
+        """Return the call, and what keeps it from being used; None for the call where its text must stay text."""
+        function = {"name": _name(made), "arguments": made.arguments}
+        call = cast(ToolCall, {"id": made.id or "", "type": "function", "function": function})
+        spelling = _spelling(call)
+        if any(_repeats(spelling, quoted) for quoted in self._quotations()):
+            return None, "it repeats a section of an earlier message"
+        why, error = self._problem(made)
+        if why is None:
+            return call, None
+        if not self._parameters or not _is_certain(made):
+            return None, why
+        return {**call, "error": error, "withheld": True}, why
+
+    def _problem(self, made: NativeCall) -> tuple[str | None, str]:
+        """Return why a call cannot be used, for the report, and what the model has to correct."""
         if not made.complete:
-            return "the call was cut off"
-        if read_arguments(made.arguments, None).value is None:
-            return "its arguments are no JSON object"
-        if _key(made.name or "", made.arguments) in self._quotations():
-            return "it repeats a section of an earlier message"
-        return None
+            return "the call was cut off", "the call was cut off; make it complete, and split very long content"
+        if made.name not in self._parameters:
+            return "the tool is not declared in this request", no_such_tool(_name(made), self._parameters)
+        read = read_arguments(made.arguments, self._parameters[made.name])
+        if read.value is None:
+            return "its arguments are no JSON object", str(read.error)
+        return None, ""
 
     def _bar(self) -> str | None:
         """Return why nothing may be recovered from this reply, or None."""
@@ -199,10 +224,10 @@ class _Recover:
                 self._barred = "the request itself carries tool-call tokens"
         return self._barred
 
-    def _quotations(self) -> set[tuple[str, str]]:
+    def _quotations(self) -> list[_Spelling]:
         """Return the calls that stand as text in earlier messages."""
         if self._quoted is None:
-            self._quoted = set()
+            self._quoted = []
             tools = self._prepared.body.get("tools") or []
             for message in messages_of(self._prepared.call.body):
                 for text in _all_texts(message):
@@ -212,7 +237,7 @@ class _Recover:
                     parser = self._parser(tools)
                     for event in (*parser.feed(plain), *parser.close()):
                         calls = event.calls if isinstance(event, Section) else ()
-                        self._quoted.update(_key(made.name or "", made.arguments) for made in calls)
+                        self._quoted += [_spelled(_name(made), made.arguments) for made in calls]
         return self._quoted
 
 
@@ -247,17 +272,65 @@ def _all_texts(message: Message) -> Iterator[str]:
         yield from _strings(read_arguments(text, None).value)  # as JSON text its quotation marks are escaped
 
 
-def _identity(made: ToolCall) -> tuple[str, str]:
+class _Spelling(NamedTuple):
+    name: str
+    value: str | None
+    """The arguments in one spelling; None where they are no JSON."""
+    raw: str
+    """As they were written, spacing aside."""
+
+
+def _spelling(made: ToolCall) -> _Spelling:
     function = made.get("function") or {}
-    return _key(function.get("name", ""), function.get("arguments", ""))
+    return _spelled(function.get("name", ""), function.get("arguments", ""))
 
 
-def _key(name: str, arguments: str) -> tuple[str, str]:
-    """Name and arguments, spacing aside."""
+def _spelled(name: str, arguments: str) -> _Spelling:
+    raw = "".join(arguments.split())
     try:
-        return name, json.dumps(json.loads(arguments), sort_keys=True)
+        return _Spelling(name, json.dumps(json.loads(arguments), sort_keys=True), raw)
     except (ValueError, RecursionError):
-        return name, "".join(arguments.split())
+        return _Spelling(name, None, raw)
+
+
+def _repeats(one: _Spelling, other: _Spelling) -> bool:
+    """Tell whether ``one`` is the other call, or the beginning of it."""
+    if one.name != other.name:
+        return False
+    return one.value == other.value if one.value is not None else other.raw.startswith(one.raw)
+
+
+def _unrepeated(calls: Iterable[ToolCall], known: Iterable[ToolCall]) -> list[ToolCall]:
+    """Return the calls that are neither among the known ones nor given twice."""
+    spellings, kept = [*map(_spelling, known)], list[ToolCall]()
+    for made in calls:
+        spelling = _spelling(made)
+        if not any(_repeats(spelling, other) for other in spellings):
+            spellings.append(spelling)
+            kept.append(made)
+    return kept
+
+
+_HEADER = re.compile(r"[\w.\-:#]*")
+_OBJECT = re.compile(r'\{\s*(["}]|$)')
+
+
+def _is_certain(made: NativeCall) -> bool:
+    """Tell a call that cannot be used from an answer *about* the format (``{name}:{index}``, "the id", "...").
+
+    Its head is one word that names a function in the native way, a declared tool, or has a number as ids do; or its
+    arguments begin as an object does.
+    """
+    head = made.id or ""
+    if not _HEADER.fullmatch(head):
+        return False
+    named = head.startswith("functions") or any(map(str.isdigit, head)) or (made.name or "\0") in head
+    return named or _OBJECT.match(made.arguments) is not None
+
+
+def _name(made: NativeCall) -> str:
+    """Return the name of the function, as far as the call tells it."""
+    return made.name or re.sub(r"^functions\.?|:\d*$", "", made.id or "") or "unnamed"
 
 
 PRACTICE = Practice(

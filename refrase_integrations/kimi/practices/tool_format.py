@@ -110,6 +110,12 @@ class _HandBack:
         return [{"followup": followup, "notes": [note]}]
 
 
+def given_tools(body: Body) -> list[Tool]:
+    """Return the user's tools in the OpenAI form, whatever form they were given in."""
+    modern, _ = _modern(body)
+    return [_formed(tool, True, []) for tool in modern.get("tools") or ()]
+
+
 def _modern(body: Body) -> tuple[Body, list[Change]]:
     """The 2023 form (functions, function_call) is not supported by Moonshot's API."""
     old = cast(dict[str, Any], body)

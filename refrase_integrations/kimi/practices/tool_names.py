@@ -20,6 +20,7 @@ from refrase_integrations.kimi.practice import (
     Reference,
     Step,
 )
+from refrase_integrations.kimi.practices.tool_format import given_tools
 from refrase_integrations.kimi.wire import Body, Message, Tool, ToolCall, put
 
 _LONGEST = 64
@@ -64,9 +65,7 @@ def alias(name: str, pattern: str) -> str:
 def heal(prepared: Prepared) -> Step | None:
     """Map aliases back to the user's names."""
     pattern = prepared.call.dialect.tool_name
-    given = cast("dict[str, Any]", prepared.call.body)  # not yet in the OpenAI form: flat tools, functions of 2023
-    tools = [*(given.get("tools") or ()), *(given.get("functions") or ())]
-    names = [(tool.get("function") or tool).get("name") for tool in tools]
+    names = [(tool.get("function") or {}).get("name") for tool in given_tools(prepared.call.body)]
     back = {alias(name, pattern): name for name in names if isinstance(name, str) and alias(name, pattern) != name}
     return _Rename(back) if back else None
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, cast
 
 from refrase_integrations.errors import ToolSchemaError
-from refrase_integrations.kimi.followups import continued, may_follow_up, reply_message
+from refrase_integrations.kimi.followups import continued, may_follow_up, no_such_tool, reply_message
 from refrase_integrations.kimi.memo import Memo, digest
 from refrase_integrations.kimi.practice import (
     Call,
@@ -22,8 +22,9 @@ from refrase_integrations.kimi.practice import (
     Takes,
     unchanged,
 )
+from refrase_integrations.kimi.practices.tool_format import given_tools
 from refrase_integrations.kimi.schema import SERVED, InvalidToolSchema, Normalised, normalise, read_arguments
-from refrase_integrations.kimi.wire import Body, Message, Tool, ToolCall, put
+from refrase_integrations.kimi.wire import Body, Message, Tool, ToolCall, put, without
 
 _normalised: Memo[Normalised] = Memo(2048)
 _NO_TOOLS = "Error: tools are switched off for this reply. Answer in text, without a tool call."
@@ -78,10 +79,8 @@ def heal(prepared: Prepared) -> Step | None:
 class _Validate:
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
-        self._schemas: dict[str, Any] = {}
-        for tool in prepared.call.body.get("tools") or ():
-            function = tool.get("function") or {}
-            self._schemas[function.get("name", "")] = function.get("parameters")
+        functions = [tool.get("function") or {} for tool in given_tools(prepared.call.body)]
+        self._schemas = {function.get("name", ""): function.get("parameters") for function in functions}
         sent = {(tool.get("function") or {}).get("name", "") for tool in prepared.body.get("tools") or ()}
         self._added = sent - self._schemas.keys()  # by another practice, which reads its calls itself
         self._none = prepared.call.body.get("tool_choice") == "none"
@@ -120,12 +119,13 @@ class _Validate:
     def _checked(self, made: ToolCall, notes: list[Change]) -> ToolCall:
         function = made.get("function") or {}
         name = function.get("name", "")
-        if name in self._added:
+        if name in self._added or "error" in made:  # that practice, or recovery, has read it
             return made
         if name not in self._schemas:
-            # It stays a call: the app's tool node answers it with the names that exist.
+            # If asking again does not help, it stays a call: an agent answers it and goes on, as with wrong arguments.
             notes.append(Change("advise", f"a call to {name[:64]!r}, which was not declared"))
-        read = read_arguments(function.get("arguments", ""), self._schemas.get(name))
+            return {**made, "error": no_such_tool(name, self._schemas)}
+        read = read_arguments(function.get("arguments", ""), self._schemas[name])
         if read.repairs:
             notes.append(Change("encode", f"{name[:64]}: arguments repaired ({', '.join(read.repairs)})"))
         checked = cast(ToolCall, {**made, "function": {**function, "arguments": read.text}})
@@ -140,7 +140,8 @@ class _Validate:
             return [{"notes": notes, "finish_reason": "stop"}]
         answers = [_answer(made, _NO_TOOLS) for made in self._made]
         said = reply_message("", "".join(self._reasoning) or None, self._made)
-        body = continued(self._prepared.call.body, said, *answers)
+        # Without tools: a model that called one although it may not would do so again (vllm-project/vllm#43155).
+        body = without(continued(self._prepared.call.body, said, *answers), "tools", "functions")
         return [{"notes": notes, "followup": Followup(body, notes[0].detail)}]
 
     def _corrected(self, bad: list[ToolCall]) -> Body:
@@ -150,8 +151,7 @@ class _Validate:
         ]
         said = reply_message(self._text(), "".join(self._reasoning) or None, parsable)
         answers = [
-            _answer(made, f"Error: {made['error'].rstrip('.')}. Call the tool again with corrected arguments.")
-            for made in bad
+            _answer(made, f"Error: {made['error'].rstrip('.')}. Make the call again, corrected.") for made in bad
         ]
         return continued(self._prepared.call.body, said, *answers)
 

@@ -5,9 +5,11 @@ JSON text, reading of values that are right but for their type, validation. What
 model in words it can act on. Seen in the wild: kimi-cli#2406, vllm#41739.
 
 **What is never guessed.** Text that ends inside a string, a number, a word or a list, or behind a comma or
-colon, was cut short: more was coming, and nobody knows what. That is an error. Only closing braces that are
-missing behind a whole value are added. A key that is given twice with different values, a string whose
-backslashes can be read in two ways, and two objects in a row are errors too.
+colon, was cut short: more was coming, and nobody knows what. That is an error. Closing braces that are missing
+behind a whole value are added only where nothing more could have come: each object that was left open has all
+the properties that its schema declares, and the schema admits no others by name pattern or by a schema of their
+own. A key that is given twice with different values, a string whose backslashes can be read in two ways, and two
+objects in a row are errors too.
 """
 
 from __future__ import annotations
@@ -130,6 +132,9 @@ _LITERALS = frozenset({"true", "false", "null", "True", "False", "None"})
 _SHUT = re.compile(r"[\s}\]`;]*")
 
 
+_CUT = "the arguments were cut short; send them again, complete, and split very long content"
+
+
 class _Unreadable(ValueError):
     """The text is no JSON object, and cannot be made one without guessing."""
 
@@ -139,13 +144,17 @@ class _Parsed(NamedTuple):
     repairs: tuple[str, ...]
     doubled: str | None
     """Path of a key that is given twice with different values."""
+    left_open: int = 0
+    """Objects that were not closed: the outermost, its last value, the last value of that, and so on."""
 
 
 def _read(text: str, schema: Mapping[str, Any] | None) -> Arguments:
     try:
-        value, repairs, doubled = _object(text)
+        value, repairs, doubled, left_open = _object(text)
     except _Unreadable as unreadable:
         return Arguments(text, None, error=str(unreadable))
+    if left_open and not _is_finished(value, schema, left_open):
+        return Arguments(text, None, error=_CUT)
     done = [*repairs]
     error: str | None = None
     if schema is not None and not _fits(value, schema):
@@ -185,13 +194,13 @@ def _object(text: str) -> _Parsed:
     """Parse ``text`` as an object, repairing what leaves no doubt."""
     if not text.strip():
         return _Parsed({}, ("empty arguments are read as {}",), None)
-    value, repairs, doubled = _parse(text)
+    value, repairs, doubled, left_open = _parse(text)
     for _ in range(2):
         if not isinstance(value, str):
             break
         if not value.strip():
             return _Parsed({}, (*repairs, "empty arguments are read as {}"), None)
-        value, more, doubled = _parse(value)
+        value, more, doubled, left_open = _parse(value)
         repairs += ("JSON inside a string was unwrapped", *more)
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
         value, repairs = value[0], (*repairs, "the object was taken out of a list of one")
@@ -202,7 +211,7 @@ def _object(text: str) -> _Parsed:
     odd = _not_finite(value)
     if odd is not None:
         raise _Unreadable(f"{_shown(odd)} is not a number that JSON has; give a finite number, a string or null")
-    return _Parsed(value, repairs, doubled)
+    return _Parsed(value, repairs, doubled, left_open)
 
 
 def _parse(text: str) -> _Parsed:
@@ -231,15 +240,19 @@ def _parse(text: str) -> _Parsed:
     if "'" in bare and len(text) <= _REPAIRABLE:
         return _python(text, broken)
     if _cut(bare):
-        raise _Unreadable("the arguments were cut short; send them again, complete, and split very long content")
+        raise _Unreadable(_CUT)
     if _LOOSE.search(bare):
         raise _Unreadable(f"the arguments are not valid JSON{where}; a quote inside a string needs a backslash")
     if len(text) > _REPAIRABLE or not all(_known(token) for token in _TOKEN.finditer(bare)):
         raise broken
+    left_open = len(_opened(bare))
     try:
-        return _loads(text + _missing(bare), ("closing braces were added",), strict=False)
+        parsed = _loads(text + _missing(bare), ("closing braces were added",), strict=False)
     except ValueError:
-        return _repaired(text, broken)
+        parsed = _repaired(text, broken)
+    if left_open and parsed.repairs[1:]:  # a repeated key: which object was left open last is not known
+        raise _Unreadable(_CUT)
+    return parsed._replace(left_open=left_open)
 
 
 def _loads(text: str, repairs: tuple[str, ...], *, strict: bool = True) -> _Parsed:
@@ -312,6 +325,53 @@ def _cut(bare: str) -> bool:
     if "[" in opened or not end.endswith(('"', "}", "]", "true", "false", "null", "True", "False", "None")):
         return True
     return end.endswith('""') and not end[:-2].rstrip().endswith(":")  # a key without its value
+
+
+def _is_finished(value: Any, schema: Any, left_open: int) -> bool:
+    """Say whether nothing could have come in the objects that were left open, by their schema.
+
+    A property that the schema declares could have come, wanted or not; what it does not name could not, unless it
+    says so (``additionalProperties`` true or a schema, a name pattern, a condition, no properties at all).
+    """
+    schemas = [schema]
+    for _ in range(left_open):
+        declared: dict[str, list[Any]] = {}
+        for node in _nodes(schemas, schema, frozenset()):
+            if not isinstance(node, Mapping) or not _OPEN_ENDED.isdisjoint(node):
+                return False
+            if node.get("additionalProperties", False) is not False or not isinstance(node.get("properties"), Mapping):
+                return False
+            for name, property_ in node["properties"].items():
+                declared.setdefault(name, []).append(property_)
+        if not isinstance(value, dict) or not declared or not declared.keys() <= value.keys():
+            return False
+        last = [*value][-1]
+        value, schemas = value[last], declared.get(last, [])
+    return True
+
+
+_OPEN_ENDED = frozenset({"patternProperties", "if", "dependentSchemas", "dependencies", "unevaluatedProperties"})
+
+
+def _nodes(schemas: list[Any], root: Any, followed: frozenset[str]) -> Iterator[Any]:
+    """Give every schema that says which properties an object has, references and alternatives followed."""
+    for schema in schemas:
+        if not isinstance(schema, Mapping):
+            yield schema
+            continue
+        parts = [part for keyword in ("allOf", "anyOf", "oneOf") for part in _schemas(schema.get(keyword))]
+        reference = schema.get("$ref")
+        if isinstance(reference, str) and reference not in followed:
+            try:
+                parts.append(resolve(root, reference).schema)
+            except UnresolvedReference:
+                yield None
+            followed |= {reference}
+        yield from _nodes(parts, root, followed)
+        kinds = schema.get("type", "object")
+        may_be_object = "object" in {str(kind).lower() for kind in (kinds if isinstance(kinds, list) else [kinds])}
+        if may_be_object and not ((parts or "enum" in schema or "const" in schema) and "properties" not in schema):
+            yield schema
 
 
 def _missing(bare: str) -> str:
@@ -514,7 +574,7 @@ def _readings(value: Any) -> Iterator[Any]:
                 parsed = _parse(text)
             except _Unreadable:
                 return
-            if parsed.doubled is None and _not_finite(parsed.value) is None:
+            if parsed.doubled is None and not parsed.left_open and _not_finite(parsed.value) is None:
                 yield parsed.value
         elif text.lower() in ("true", "false"):
             yield text.lower() == "true"

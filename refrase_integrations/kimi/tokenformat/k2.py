@@ -35,6 +35,8 @@ CALL_END: Final = "<|tool_call_end|>"
 _MARKERS = MarkerSet((*SECTION_BEGINS, *SECTION_ENDS, CALL_BEGIN, ARGUMENTS_BEGIN, CALL_END))
 _ID = re.compile(r"(?:functions\.)?(?P<name>[\w.\-]+):(?P<index>\d{1,18})")
 _NAME = re.compile(r"[\w.\-]+")
+_BEGUN = re.compile(r"functions\.[\w.\-]*:?\d*")
+"""The id of a call with which a reply ends: what else stands behind a lone marker is words about it."""
 _BLANKS = " \t\r\n"
 
 
@@ -196,7 +198,7 @@ def _calls(raw: str) -> Iterable[tuple[str, str, bool]]:
             elif header is not None:
                 arguments = []
             continue
-        if header is not None and (arguments is not None or marker):
+        if header is not None and (arguments is not None or marker or _BEGUN.fullmatch(header)):
             yield header, "".join(arguments or ()).strip(_BLANKS), bool(marker)
         header, arguments = ("" if marker == CALL_BEGIN else None), None
 

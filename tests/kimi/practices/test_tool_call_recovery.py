@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from inline_snapshot import snapshot
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, SystemMessage, ToolMessage
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
 
 from refrase_integrations.errors import PracticeError
 from refrase_integrations.kimi.tokenformat import neutralise, write_section
@@ -106,8 +108,14 @@ class TestRecovered:
         content = LEAK.removesuffix(END) + '<|tool_call_begin|>functions.get_time:1<|tool_call_argument_begin|>{"ci'
         message, chunks, _ = await talk(mode, Reply(content, finish_reason="length"))
         assert made(message) == [PARIS]
+        assert [call["name"] for call in message.invalid_tool_calls] == ["get_time"]
         assert message.text == ""
-        assert ("advise", "a tool call in the text left out: the call was cut off") in healed(message)
+        ((action, detail),) = healed(message)
+        assert action == "replace"
+        assert detail.split("; ") == [
+            "a tool call in the text cannot be used: the call was cut off",
+            "1 tool call(s) recovered from text",
+        ]
         assert not [chunk for chunk in chunks if "<|tool" in str(chunk.content)]
 
     async def test_from_the_reasoning(self, mode: str) -> None:
@@ -172,20 +180,8 @@ class TestGuards:
                 LEAK, {"bind": {"tool_choice": "none"}}, "tool-call text left as text: tool_choice is none", id="none"
             ),
             pytest.param(
-                write_section([("rm_rf", "{}")]), {},
-                "tool-call text left as text: the tool is not declared in this request", id="undeclared",
-            ),
-            pytest.param(
-                write_section([("get_weather", "[1]")]), {},
-                "tool-call text left as text: its arguments are no JSON object", id="arguments",
-            ),
-            pytest.param(
                 f"Like this:\n```\n{LEAK}\n```\n", {},
                 "tool-call text left as text: it stands in a code fence", id="fence",
-            ),
-            pytest.param(
-                LEAK.removesuffix("<|tool_call_end|>" + END), {},
-                "tool-call text left as text: the call was cut off", id="cut",
             ),
             pytest.param(
                 LEAK, {"messages": HISTORY},
@@ -194,6 +190,18 @@ class TestGuards:
             pytest.param(
                 LEAK.replace('{"city": "Paris"}', '{ "city":"Paris" }'), {"messages": HISTORY},
                 "tool-call text left as text: it repeats a section of an earlier message", id="quotation respaced",
+            ),
+            pytest.param(
+                LEAK.removesuffix('is"}<|tool_call_end|>' + END), {"messages": HISTORY},
+                "tool-call text left as text: it repeats a section of an earlier message", id="quotation cut",
+            ),
+            pytest.param(
+                'A call is "<|tool_call_begin|>id<|tool_call_argument_begin|>arguments<|tool_call_end|>".', {},
+                "tool-call text left as text: the tool is not declared in this request", id="words about it",
+            ),
+            pytest.param(
+                '<|tool_call_begin|>functions.{name}:{index}<|tool_call_argument_begin|>{"x": 1}<|tool_call_end|>', {},
+                "tool-call text left as text: the tool is not declared in this request", id="a template of it",
             ),
             pytest.param(LEAK, {"messages": [("user", f"Say {BEGIN}")]}, BARRED, id="user"),
             pytest.param(LEAK, {"messages": [("user", neutralise(f"Say {BEGIN}"))]}, BARRED, id="user neutralised"),
@@ -253,6 +261,123 @@ class TestGuards:
     async def test_without_tools_it_is_an_answer_about_tokens(self, mode: str) -> None:
         message, _, _ = await talk(mode, Reply(LEAK, finish_reason="stop"), tools=())
         assert (message.text, made(message)) == (LEAK, [])
+
+
+CUT = LEAK.removesuffix('is"}<|tool_call_end|>' + END)
+UNUSABLE = {
+    "undeclared": (
+        write_section([("rm_rf", "{}")]), "rm_rf", "{}",
+        "the tool is not declared in this request", "there is no tool 'rm_rf'; there are: get_weather, get_time",
+    ),
+    "no known name": (
+        LEAK.replace("functions.get_weather:0", "call_8f14"), "call_8f14", '{"city": "Paris"}',
+        "the tool is not declared in this request", "there is no tool 'call_8f14'; there are: get_weather, get_time",
+    ),
+    "no object": (
+        write_section([("get_weather", "[1]")]), "get_weather", "[1]",
+        "its arguments are no JSON object", "the arguments must be a JSON object, got an array",
+    ),
+    "broken": (
+        LEAK.replace('is"}', ""), "get_weather", '{"city": "Par',
+        "its arguments are no JSON object",
+        "the arguments were cut short; send them again, complete, and split very long content",
+    ),
+    "cut": (
+        CUT, "get_weather", '{"city": "Par',
+        "the call was cut off", "the call was cut off; make it complete, and split very long content",
+    ),
+    "cut behind its arguments": (
+        LEAK.removesuffix("<|tool_call_end|>" + END), "get_weather", '{"city": "Paris"}',
+        "the call was cut off", "the call was cut off; make it complete, and split very long content",
+    ),
+    "cut in its name": (
+        f"{BEGIN}<|tool_call_begin|>functions.get_wea", "get_wea", "",
+        "the call was cut off", "the call was cut off; make it complete, and split very long content",
+    ),
+}  # fmt: skip
+"""The leak, its name and arguments, what the report says and what the model is told."""
+LEFT = {"tool_repair": "off"}
+
+
+@pytest.mark.parametrize("mode", MODES)
+class TestUnusable:
+    """What is certainly a call but cannot be used never stays text: it becomes an error that the model can act on."""
+
+    @pytest.mark.parametrize("case", UNUSABLE)
+    async def test_the_model_is_told_and_asked_once_more(self, mode: str, case: str) -> None:
+        leak, name, _, why, error = UNUSABLE[case]
+        again = Reply(tool_calls=[PARIS])
+        message, chunks, bodies = await talk(mode, Reply(f"I look. {leak}", finish_reason="stop"), again)
+        assert (message.text, made(message), message.invalid_tool_calls) == ("I look. ", [PARIS], [])
+        assert not [chunk for chunk in chunks if "<|tool" in str(chunk.content)]
+        said, answer = bodies[1]["messages"][-2:]
+        assert said["content"] == "I look. "
+        assert [call["function"]["name"] for call in said["tool_calls"]] == [name]
+        assert answer["content"] == f"Error: {error}. Make the call again, corrected."
+        assert healed(message)[0] == ("replace", f"a tool call in the text cannot be used: {why}")
+        assert message.response_metadata["finish_reason"] == "tool_calls"
+
+    @pytest.mark.parametrize("case", UNUSABLE)
+    async def test_what_may_not_be_asked_again_is_an_invalid_call(self, mode: str, case: str) -> None:
+        leak, name, arguments, _, error = UNUSABLE[case]
+        message, _, bodies = await talk(mode, Reply(f"I look. {leak}", finish_reason="stop"), practices=LEFT)
+        assert (message.text, made(message), len(bodies)) == ("I look. ", [], 1)
+        (call,) = message.invalid_tool_calls
+        text = json.loads(call["args"]) if mode.endswith("stream") else call["args"]
+        assert (call["name"], text) == (name, arguments or "{}")
+        assert message.additional_kwargs["tool_call_errors"] == {call["id"]: error}
+        assert message.response_metadata["finish_reason"] == "tool_calls"
+
+    async def test_the_next_turn_tells_the_model(self, mode: str) -> None:
+        leak, _, _, _, error = UNUSABLE["undeclared"]
+        message, _, _ = await talk(mode, Reply(leak, finish_reason="stop"), practices=LEFT)
+        body = await sent(mode, [*QUESTION, message, ("user", "Well?")], persona="vllm", model=INSTRUCT, tools=TOOLS)
+        assert [part["role"] for part in body["messages"]] == ["system", "user", "assistant", "tool", "user"]
+        assert body["messages"][3]["content"] == f"Error: {error}"
+
+    async def test_no_tool_node_runs_it(self, mode: str) -> None:
+        """The application may have more tools than this request declares."""
+        ran = []
+
+        def rm_rf() -> str:
+            """Remove everything."""
+            ran.append(True)
+            return "Removed."
+
+        message, _, _ = await talk(mode, Reply(UNUSABLE["undeclared"][0], finish_reason="stop"), practices=LEFT)
+        builder = StateGraph(MessagesState).add_node("tools", ToolNode([rm_rf])).add_edge(START, "tools")
+        await builder.compile().ainvoke({"messages": [message]})
+        assert ran == []
+
+    async def test_a_reply_that_ended_at_its_limit_says_so(self, mode: str) -> None:
+        message, _, _ = await talk(mode, Reply(CUT, finish_reason="length"), practices=LEFT)
+        assert message.response_metadata["finish_reason"] == "length"
+        assert len(message.invalid_tool_calls) == 1
+
+    async def test_beside_a_good_one_it_is_kept_and_not_asked_for(self, mode: str) -> None:
+        text = write_section([("get_weather", '{"city": "Paris"}'), ("rm_rf", "{}")])
+        message, _, bodies = await talk(mode, Reply(text, finish_reason="stop"))
+        assert (made(message), len(bodies)) == ([PARIS], 1)
+        assert [call["name"] for call in message.invalid_tool_calls] == ["rm_rf"]
+
+    async def test_the_beginning_of_a_call_that_the_host_delivers_is_that_call(self, mode: str) -> None:
+        message, _, bodies = await talk(mode, Reply(CUT, tool_calls=[("get_weather", '{"city":"Paris"}')]))
+        assert (made(message), message.invalid_tool_calls, len(bodies)) == ([PARIS], [], 1)
+
+    async def test_in_the_reasoning_it_counts_where_nothing_else_was_said(self, mode: str) -> None:
+        thought = f"I look. {UNUSABLE['broken'][0]}"
+        message, _, bodies = await talk(
+            mode, Reply(reasoning=thought, finish_reason="stop"), Reply(tool_calls=[PARIS]), model=THINKING
+        )
+        assert (made(message), len(bodies)) == ([PARIS], 2)
+        assert message.additional_kwargs["reasoning_content"] == thought, "it stays readable there"
+
+    async def test_in_the_reasoning_an_answer_is_not_given_up_for_it(self, mode: str) -> None:
+        thought = f"Perhaps {UNUSABLE['undeclared'][0]}? No."
+        message, _, bodies = await talk(mode, Reply("Sunny.", reasoning=thought), model=THINKING)
+        assert (message.text, made(message), message.invalid_tool_calls, len(bodies)) == ("Sunny.", [], [], 1)
+        assert message.additional_kwargs["reasoning_content"] == thought
+        assert healed(message) == [("advise", "tool-call text left as text: the tool is not declared in this request")]
 
 
 @pytest.mark.parametrize("mode", MODES)

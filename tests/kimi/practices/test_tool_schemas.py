@@ -268,7 +268,7 @@ class TestArguments:
             ('{"place": {"street": "Main\nSt"}}', {"place": {"street": "Main\nSt"}}),
             ('{"place": {"street": "Main St"}, "guests": "4"}', {**GOOD, "guests": 4}),
             ('{"place": {"street": "Main St"}, "wishes": "[\\"quiet\\"]"}', {**GOOD, "wishes": ["quiet"]}),
-            ('{"place": {"street": "Main St"}', GOOD),
+            ('{"guests": 4, "wishes": [], "place": {"street": "Main St"}', {"guests": 4, "wishes": [], **GOOD}),
         ],
         ids=["nested", "comma", "newline", "number", "list", "brace"],
     )
@@ -295,7 +295,11 @@ class TestArguments:
         assert len(bodies) == 2
         assert [call["args"] for call in reply.tool_calls] == [{"n": 10}]
 
-    @pytest.mark.parametrize("text", ['{"place": {"street": "Ma', "{broken", '["a"]'], ids=["cut", "broken", "list"])
+    @pytest.mark.parametrize(
+        "text",
+        ['{"place": {"street": "Ma', '{"place": {"street": "Main St"}', "{broken", '["a"]'],
+        ids=["cut", "guests may have been cut", "broken", "list"],
+    )
     async def test_where_all_are_unusable_it_is_asked_once_more(self, mode: str, text: str) -> None:
         reply, bodies = await called(mode, calls(("book", text)), CALL)
         assert len(bodies) == 2
@@ -320,8 +324,7 @@ class TestArguments:
                     "role": "tool",
                     "tool_call_id": "call_a",
                     "name": "book",
-                    "content": "Error: required property missing: 'place'. "
-                    "Call the tool again with corrected arguments.",
+                    "content": "Error: required property missing: 'place'. Make the call again, corrected.",
                 },
             ]
         )
@@ -403,18 +406,29 @@ class TestToolRepair:
 class TestToolsThatMayNotBeCalled:
     """Undeclared and forbidden calls: vllm#43155; 316 of 1,325 calls in vLLM's own count (blog, 2025-10-28)."""
 
-    async def test_an_undeclared_tool_stays_a_call_that_the_agent_refuses(self, mode: str) -> None:
-        reply, bodies = await called(mode, calls(("cancel", {})), persona="vllm", model=INSTRUCT)
-        assert len(bodies) == 1
+    async def test_the_model_is_told_the_tools_that_exist(self, mode: str) -> None:
+        reply, bodies = await called(mode, calls(("cancel", {})), CALL, persona="vllm", model=INSTRUCT)
+        assert bodies[1]["messages"][-1]["content"] == snapshot(
+            "Error: there is no tool 'cancel'; there are: book, clock. Make the call again, corrected."
+        )
+        assert [call["name"] for call in reply.tool_calls] == ["book"]
+
+    async def test_called_again_it_stays_a_call_that_the_agent_answers(self, mode: str) -> None:
+        reply, bodies = await called(mode, *[calls(("cancel", {}))] * 2, persona="vllm", model=INSTRUCT)
+        assert len(bodies) == 2
         assert [call["name"] for call in reply.tool_calls] == ["cancel"]
-        assert said(reply) == snapshot([("advise", "a call to 'cancel', which was not declared")])
+        assert [*reply.additional_kwargs["tool_call_errors"].values()] == snapshot(
+            ["there is no tool 'cancel'; there are: book, clock"]
+        )
+        assert said(reply)[0] == snapshot(("advise", "a call to 'cancel', which was not declared"))
 
     async def test_none_answered_with_calls_is_asked_for_text(self, mode: str) -> None:
         vllm = {"persona": "vllm", "model": INSTRUCT}
         reply, bodies = await called(mode, calls(("book", GOOD)), "I cannot.", choice="none", **vllm)
         assert (reply.content, reply.tool_calls, reply.invalid_tool_calls) == ("I cannot.", [], [])
         assert reply.response_metadata["finish_reason"] == "stop"
-        assert bodies[1]["tool_choice"] == "none"
+        assert "tools" not in bodies[1], "it would call one again"
+        assert "tool_choice" not in bodies[1]
         assert bodies[1]["messages"][-1] == snapshot(
             {
                 "role": "tool",
