@@ -226,7 +226,8 @@ class TestCallsThatDoNotFit:
         assert remote.seen == [PARIS]
 
     async def test_of_a_tool_that_nobody_declared_are_answered_with_the_names_that_exist(self, mode: str) -> None:
-        with KimiSimulator(script=[calling(PARIS, name="get_people"), calling(PARIS), ANSWER]) as simulator:
+        people = calling(PARIS, name="get_people")
+        with KimiSimulator(script=[people, people, calling(PARIS), ANSWER]) as simulator:
             agent = create_agent(chat_kimi(simulator), [get_population], middleware=[KimiMiddleware()])
             state = await run(mode, agent, QUESTION)
             assert simulator.refusals == []
