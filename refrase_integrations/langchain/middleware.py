@@ -283,12 +283,14 @@ def _sent_back(reply: AIMessage, before: Sequence[AnyMessage], *, structured: bo
 
 
 def _refused(request: ToolCallRequest) -> ToolMessage | None:
-    call_id = request.tool_call["id"]
+    """Return the answer to a call that cannot be used; None where it can, or where somebody has mended it since."""
+    call = request.tool_call
     messages = request.state["messages"] if isinstance(request.state, Mapping) else request.state.messages
     for message in reversed(messages):
-        if isinstance(message, AIMessage) and any(made["id"] == call_id for made in message.tool_calls):
-            error = error_of(message, request.tool_call)
-            return None if error is None else _answer(request.tool_call, error)
+        made = message.tool_calls if isinstance(message, AIMessage) else ()
+        if any(one["id"] == call["id"] and one["name"] == call["name"] for one in made):
+            error = error_of(message, call)
+            return None if error is None else _answer(call, error)
     return None
 
 

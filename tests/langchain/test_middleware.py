@@ -235,6 +235,41 @@ class TestCallsThatDoNotFit:
         assert texts(state, "tool")[1] == "Paris: 2048472"
 
 
+class Narrowing(AgentMiddleware[Any, Any, Any]):
+    """Offers the model no tool that deletes: what a permission check does."""
+
+    def wrap_model_call(self, request: Any, handler: Any) -> Any:
+        return handler(request.override(tools=[tool for tool in request.tools if tool.name != "delete_city"]))
+
+    async def awrap_model_call(self, request: Any, handler: Any) -> Any:
+        return await handler(request.override(tools=[tool for tool in request.tools if tool.name != "delete_city"]))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("order", ["before", "behind"])
+@pytest.mark.parametrize("guarded", [False, True])
+async def test_a_tool_that_was_not_offered_is_not_run(guarded: bool, order: str, mode: str) -> None:
+    """F19: LangChain runs every tool it knows, offered or not."""
+    deleted: list[str] = []
+
+    def delete_city(city: str) -> str:
+        """Delete a city from the register."""
+        deleted.append(city)
+        return "gone"
+
+    ours = [KimiMiddleware()] if guarded else []
+    middleware = [*ours, Narrowing()] if order == "before" else [Narrowing(), *ours]
+    with KimiSimulator(script=[*[calling(PARIS, name="delete_city")] * 2, ANSWER]) as simulator:
+        agent = create_agent(chat_kimi(simulator), [get_population, delete_city], middleware=middleware)
+        state = await run(mode, agent, QUESTION)
+        assert simulator.refusals == []
+    assert deleted == ([] if guarded else ["Paris"])
+    if guarded:
+        assert texts(state, "tool") == snapshot(
+            ["Error: there is no tool 'delete_city'; there are: get_population. Correct the call, or go on without it."]
+        )
+
+
 @pytest.mark.parametrize("mode", MODES)
 class TestToolsThatFail:
     @staticmethod

@@ -35,7 +35,9 @@ def clerk(name: str) -> Any:
             call = ("get_population", {"city": asked.rpartition(" ")[2]})
             return Reply(results[-1], reasoning=reasoning) if done else Reply(reasoning=reasoning, tool_calls=[call])
         if not done:
-            listing = next(tool["function"]["name"] for tool in body["tools"] if tool["function"]["name"].startswith("ls"))
+            listing = next(
+                tool["function"]["name"] for tool in body["tools"] if tool["function"]["name"].startswith("ls")
+            )
             return Reply(reasoning=reasoning, tool_calls=[(listing, {"path": "/"})])
         if "task" not in done:
             tasks = [
@@ -100,7 +102,9 @@ async def test_a_subagent_that_is_stuck_is_stopped_and_the_agent_goes_on(mode: s
             return Reply(reasoning="Again.", tool_calls=[("get_population", {"city": "Paris"})])
         if body["messages"][-1]["role"] == "tool":
             return Reply("The counter is stuck.", reasoning="It says so.")
-        return Reply(reasoning="Ask.", tool_calls=[("task", {"description": "Count Paris", "subagent_type": "counter"})])
+        return Reply(
+            reasoning="Ask.", tool_calls=[("task", {"description": "Count Paris", "subagent_type": "counter"})]
+        )
 
     with KimiSimulator(script=stuck) as simulator:
         state = await run(mode, deep_agent(chat_kimi(simulator)), TASK)
