@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PEERS := .venv-peers
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test lint types bench clean
+.PHONY: install demo test peers lint types bench clean
 
 # The demo needs less than the checks do: it installs only what it runs.
 $(VENV)/.demo: pyproject.toml
@@ -29,6 +30,15 @@ lint: $(VENV)/.dev
 
 test: lint
 	$(BIN)/python -m pytest -n 2
+
+# Models of other makers that need another line of the openai SDK than the rest: in an environment of their own.
+$(PEERS)/.made: pyproject.toml tests/peers/requirements.txt
+	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --editable ".[llamaindex,simulator]" -r tests/peers/requirements.txt
+	touch $@
+
+peers: $(PEERS)/.made
+	$(PEERS)/bin/python -m pytest -o addopts="-q --strict-markers --import-mode=importlib" tests/peers
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks

@@ -90,6 +90,22 @@ class Kimi(DropIn, PracticedLLM):
         await agent.run("Weather in Paris?")
         ```
 
+    Save and restore an agent:
+        ```python
+        from llama_index.core.memory import ChatMemoryBuffer
+        from llama_index.core.workflow import Context
+
+        context, memory = Context(agent), ChatMemoryBuffer.from_defaults()
+        await agent.run("Weather in Paris?", ctx=context, memory=memory)
+        saved = context.to_dict()  # LlamaIndex leaves the memory out: keep it beside
+        kept = [message.model_dump(mode="json") for message in memory.get_all()]
+
+        memory = ChatMemoryBuffer.from_defaults(chat_history=[ChatMessage.model_validate(one) for one in kept])
+        await agent.run("And in Rome?", ctx=Context.from_dict(agent, saved), memory=memory)
+        ```
+        A run that was saved in its middle takes no memory: ``handler = agent.run(ctx=context)``, then
+        ``await handler.ctx.store.set("memory", memory)``.
+
     Structured output:
         ```python
         from llama_index.core.prompts import PromptTemplate

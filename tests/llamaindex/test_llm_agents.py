@@ -7,7 +7,14 @@ import json
 from typing import Any
 
 import pytest
-from llama_index.core.agent.workflow import AgentStream, AgentWorkflow, FunctionAgent, ReActAgent, ToolCallResult
+from llama_index.core.agent.workflow import (
+    AgentStream,
+    AgentStreamStructuredOutput,
+    AgentWorkflow,
+    FunctionAgent,
+    ReActAgent,
+    ToolCallResult,
+)
 from llama_index.core.base.llms.types import ChatMessage, ThinkingBlock, ToolCallBlock
 from llama_index.core.chat_engine import SimpleChatEngine
 from llama_index.core.memory import ChatMemoryBuffer, Memory
@@ -259,19 +266,43 @@ class Verdict(BaseModel):
     sunny: bool
 
 
-async def test_an_agent_with_an_output_class() -> None:
-    def answer(body: dict[str, Any]) -> Reply:
-        if "response_format" in body or any(t["function"]["name"] == "Verdict" for t in body.get("tools", ())):
-            return Reply('{"city": "Paris", "sunny": true}', reasoning="In form.")
-        return scripted(body)
+def function_agent(llm: Any) -> Any:
+    return FunctionAgent(llm=llm, tools=[get_weather, get_time], output_cls=Verdict)
 
-    with KimiSimulator("moonshot", script=answer) as simulator:
-        agent = FunctionAgent(
-            llm=kimi(simulator, model="kimi-k2-thinking"), tools=[get_weather, get_time], output_cls=Verdict
-        )
-        result = await agent.run("Weather and time, please.")
+
+def react_agent(llm: Any) -> Any:
+    return ReActAgent(llm=llm, tools=[get_weather], output_cls=Verdict)
+
+
+def several_agents(llm: Any) -> Any:
+    made = FunctionAgent(name="one", description="One.", llm=llm, tools=[get_weather, get_time])
+    return AgentWorkflow(agents=[made], output_cls=Verdict)
+
+
+@pytest.mark.parametrize("name", ["moonshot thinking", "moonshot hybrid", "vllm instruct"])
+@pytest.mark.parametrize("build", [function_agent, react_agent, several_agents])
+async def test_an_output_class(build: Any, name: str) -> None:
+    persona, model = MODELS[name]
+
+    def answer(body: dict[str, Any]) -> Reply:
+        if "response_format" in body:
+            return Reply('{"city": "Paris", "sunny": true}', reasoning="In form." if thinks(name) else None)
+        if build is react_agent:
+            return Reply("Thought: I can answer now.\nAnswer: Sunny in Paris.")
+        made = scripted(body)
+        return made if thinks(name) else Reply(made.content, tool_calls=made.tool_calls)
+
+    with KimiSimulator(persona, script=answer) as simulator:
+        handler = build(kimi(simulator, model=model)).run("Weather and time, please.")
+        events = [event async for event in handler.stream_events()]
+        result = await handler
         assert simulator.refusals == []
+        asked = [body for body in bodies(simulator) if "response_format" in body]
     assert result.get_pydantic_model(Verdict) == Verdict(city="Paris", sunny=True)
+    streamed = [event.output for event in events if isinstance(event, AgentStreamStructuredOutput)]
+    assert streamed == [{"city": "Paris", "sunny": True}]
+    assert len(asked) == 1
+    assert "tool_choice" not in asked[0]
 
 
 # -- ReAct -----------------------------------------------------------------------------------------------

@@ -1,52 +1,25 @@
-"""What the strictness of the simulator is worth: LlamaIndex's generic LLM fails where `Kimi` runs thirty turns.
-
-``llama-index-llms-openai`` pins openai<3, so it has its own environment:
-
-    python -m venv oailike
-    oailike/bin/pip install llama-index-llms-openai-like pytest pytest-asyncio json-repair jsonschema tenacity \\
-        starlette uvicorn
-    oailike/bin/python -m pytest -o addopts= tests/llamaindex/test_llm_contrast.py
-"""
+"""What the strictness of the simulator is worth: LlamaIndex's generic LLM fails where `Kimi` runs thirty turns."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from llama_index.core.agent.workflow import FunctionAgent
-from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.prompts import PromptTemplate
+from llama_index.core.workflow import Context
 from pydantic import BaseModel
 
 from refrase_integrations.llamaindex import Kimi
-from refrase_integrations.simulator import KimiSimulator, Reply
+from refrase_integrations.simulator import KimiSimulator
+from tests.llamaindex.handoffs import MEMORIES, run_turn, scripted, workflow
 
-openai_like = pytest.importorskip(
-    "llama_index.llms.openai_like", reason="the contrast needs: pip install llama-index-llms-openai-like"
-)
+openai_like = pytest.importorskip("llama_index.llms.openai_like", reason="openai<3: `make peers` runs this")
 
 
 class Answer(BaseModel):
     """The answer."""
 
     city: str
-
-
-def get_weather(city: str) -> str:
-    """Return the weather in a city."""
-    return f"It is sunny in {city}."
-
-
-def get_time(city: str) -> str:
-    """Return the local time in a city."""
-    return f"It is noon in {city}."
-
-
-def scripted(body: dict[str, Any]) -> Reply:
-    if body["messages"][-1]["role"] == "user":
-        calls = [("get_weather", {"city": "Paris"}), ("get_time", {"city": "Paris"})]
-        return Reply(reasoning="I look both up.", tool_calls=calls)
-    return Reply("Sunny noon.", reasoning="Both are there.")
 
 
 def generic(simulator: KimiSimulator, **fields: Any) -> Any:
@@ -56,19 +29,21 @@ def generic(simulator: KimiSimulator, **fields: Any) -> Any:
         api_key="sk-test",
         is_chat_model=True,
         is_function_calling_model=True,
+        context_window=262_144,
         max_retries=0,
         **fields,
     )
 
 
 async def turns(llm: Any, count: int) -> None:
-    agent = FunctionAgent(llm=llm, tools=[get_weather, get_time])
-    memory = ChatMemoryBuffer.from_defaults(token_limit=100_000)
-    for _ in range(count):
-        assert str(await agent.run("Weather and time, please.", memory=memory)) == "Sunny noon."
+    """The agents of `test_thirty_turns`: hand-offs and parallel tools."""
+    agents = workflow(llm)
+    context, memory = Context(agents), MEMORIES["ChatMemoryBuffer"]([])
+    for turn in range(count):
+        assert (await run_turn(agents, turn, context, memory)).startswith(f"Turn {turn}: It is noon")
 
 
-async def test_kimi_runs_thirty_turns() -> None:
+async def test_kimi_runs_thirty_turns_on_this_openai_line_too() -> None:
     with KimiSimulator("moonshot", script=scripted) as simulator:
         await turns(Kimi(model="kimi-k2.6", host="moonshot", base_url=simulator.base_url, api_key="sk-test"), 30)
         assert simulator.refusals == []
