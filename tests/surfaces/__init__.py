@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from langchain_core.messages import AIMessage, BaseMessage, convert_to_messages
@@ -27,6 +27,7 @@ from tests.llamaindex import exchanges
 SURFACES = ("ChatKimi", "Kimi")
 MODES = conversations.MODES
 STREAMS = ("stream", "astream")
+Error = TypeVar("Error", bound=BaseException)
 CHATS = dict(zip(MODES, exchanges.CHATS, strict=True))
 
 everywhere = pytest.mark.parametrize(
@@ -99,6 +100,36 @@ async def exchange(
     with KimiSimulator(persona, script=script, quirks=quirks, strict=strict) as simulator:
         answer = await ask(surface, mode, build(surface, simulator, **fields), conversation, **(call or {}))
         return answer, exchanges.bodies(simulator)
+
+
+async def failure(
+    surface: str,
+    mode: str,
+    conversation: Sequence[Any],
+    expected: type[Error],
+    *,
+    persona: str = "moonshot",
+    script: Any = None,
+    quirks: Mapping[str, Any] | None = None,
+    call: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> tuple[Error, list[dict[str, Any]]]:
+    """Let a fresh model fail at a fresh simulator; return the error and every body that reached the host.
+
+    A script that is at its end answers no more: every request counts.
+    """
+    with KimiSimulator(persona, script=script, quirks=quirks, after="error") as simulator:
+        model = build(surface, simulator, **{"max_retries": 0, **fields})
+        with pytest.raises(expected) as caught:
+            await ask(surface, mode, model, conversation, **(call or {}))
+        return caught.value, exchanges.bodies(simulator)
+
+
+def chat_openai(simulator: KimiSimulator, model: str, **fields: Any) -> Any:
+    """Build LangChain's generic client for a running simulator: what happens without this package."""
+    langchain_openai = pytest.importorskip("langchain_openai", reason="pip install langchain-openai shows the contrast")
+    given = {"base_url": simulator.base_url, "api_key": "sk-test", "max_retries": 0, **fields}
+    return langchain_openai.ChatOpenAI(model=model, **given)
 
 
 def tool(name: str, **properties: Any) -> dict[str, Any]:

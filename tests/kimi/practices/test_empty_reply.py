@@ -15,11 +15,11 @@ from tests.conversations import ask as ask_langchain
 from tests.surfaces import (
     STREAMS,
     Answer,
-    ask,
     build,
     called,
     everywhere,
     exchange,
+    failure,
     in_streams,
     langchain_messages,
     llamaindex_messages,
@@ -48,12 +48,7 @@ async def failed(
     surface: str, mode: str, conversation: Any, script: Any, **fields: Any
 ) -> tuple[EmptyReply, list[dict[str, Any]]]:
     """Return the error of a call, and every body that reached the host."""
-    with KimiSimulator(fields.pop("persona", "moonshot"), script=script, after="error") as simulator:
-        call = fields.pop("call", {})
-        model = build(surface, simulator, **{"model": THINKING, "max_retries": 0, **fields})
-        with pytest.raises(EmptyReply) as caught:
-            await ask(surface, mode, model, conversation, **call)
-        return caught.value, [request.body for request in simulator.requests]
+    return await failure(surface, mode, conversation, EmptyReply, script=script, **{"model": THINKING, **fields})
 
 
 async def answered(surface: str, mode: str, conversation: Any, script: Any, **fields: Any) -> tuple[Answer, list[Any]]:
