@@ -413,7 +413,9 @@ CASES: dict[str, Case] = {
     "never declared": Case(
         [[user("Weather?")]],
         [Reply(tool_calls=[("rm", {"path": "/"}), ("get_time", TOKYO)])],
-        snapshot('1: rm({"path": "/"}), get_time({"city": "Tokyo"}), tool_calls, healed by tool-schemas'),
+        snapshot(
+            '1: rm({"path": "/"}), get_time({"city": "Tokyo"}), unusable: there is no tool \'rm\'; there are: get_weather, get_time, tool_calls, healed by tool-schemas'
+        ),
         model=INSTRUCT,
         call=TOOLS,
     ),
