@@ -16,6 +16,7 @@ MODEL = "moonshotai/Kimi-K2-Instruct-0905"
 ASKED = [user("Weather in Paris?")]
 TOOLS = [tool("get_weather", city="string"), tool("get_time", city="string")]
 REPLY = Reply(tool_calls=[("get_weather", {"city": "Paris"})])
+TOLD = "Error: there is no tool 'get_weather_tool'; there are: get_weather, get_time"
 FORBID = {"tools": TOOLS, "tool_choice": "none"}
 UNDECLARED = {"undeclared_tool": True}
 
@@ -29,13 +30,19 @@ class TestUndeclared:
         assert (answer.calls, answer.report["healed"]) == ([("get_weather_tool", {"city": "Paris"})], [])
 
     async def test_the_model_reads_which_tools_there_are(self, surface: str, mode: str) -> None:
-        with KimiSimulator("vllm", script=[REPLY, Reply("Sorry.")], quirks=UNDECLARED) as simulator:
+        fields: Any = {"persona": "vllm", "quirks": UNDECLARED, "model": MODEL, "call": {"tools": TOOLS}}
+        answer, bodies = await exchange(surface, mode, ASKED, script=[REPLY, Reply("Sorry.")], **fields)
+        assert (answer.text, answer.calls) == ("Sorry.", [])
+        assert bodies[1]["messages"][-1]["content"].startswith(TOLD)
+
+    async def test_also_where_it_insists(self, surface: str, mode: str) -> None:
+        with KimiSimulator("vllm", script=[REPLY, REPLY, Reply("Sorry.")], quirks=UNDECLARED) as simulator:
             model = build(surface, simulator, model=MODEL)
             answer = await ask(surface, mode, model, ASKED, tools=TOOLS)
-            assert answer.said("tool-schemas") == [("advise", "a call to 'get_weather_tool', which was not declared")]
+            assert answer.calls == [("get_weather_tool", {"city": "Paris"})], "left to the app, which has no such tool"
             await ask(surface, mode, model, [*ASKED, answer.message, user("Well?")], tools=TOOLS)
-            (told,) = [m for m in simulator.requests[1].body["messages"] if m["role"] == "tool"]
-        assert told["content"] == "Error: there is no tool 'get_weather_tool'; there are: get_weather, get_time"
+            (told,) = [m for m in simulator.requests[2].body["messages"] if m["role"] == "tool"]
+        assert told["content"].startswith(TOLD)
 
 
 @pytest.mark.parametrize("surface", SURFACES)
