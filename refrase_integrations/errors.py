@@ -257,6 +257,10 @@ class HistoryRefused(RequestRefused):
     advice = "Leave the practice 'history' on, which repairs such threads on the wire."
 
 
+STRUCTURAL = (HistoryRefused, ReasoningMissing)
+"""A host refused the form of the history: it is repaired and sent once more."""
+
+
 class ContentFiltered(RequestRefused):
     """The host's content filter stopped the request."""
 

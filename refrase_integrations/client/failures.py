@@ -171,6 +171,23 @@ def answered(
     )
 
 
+def meaning(error: Exception) -> type[HostError] | None:
+    """Return what an exception of any package's client means; None where it holds no host's answer.
+
+    The clients of the openai family and most others have ``status_code`` and ``body``; boto's have ``response``.
+    """
+    status = getattr(error, "status_code", None)
+    if status is None:
+        response = getattr(error, "response", None)
+        answer = response.get("ResponseMetadata") if isinstance(response, Mapping) else None
+        status = answer.get("HTTPStatusCode") if isinstance(answer, Mapping) else None
+    if not isinstance(status, int):
+        return None
+    said = _Said.of(getattr(error, "body", None))
+    words = said.message or str(error)
+    return _cause(status, f"{said.type} {said.code} {words[:_READ]}".lower())
+
+
 class _Said(NamedTuple):
     """What a host's answer says, whatever its form."""
 

@@ -132,6 +132,10 @@ class Call:
     handed_back: int = 0
     """How often a host's builtin tool was handed its arguments back so far."""
 
+    origins: tuple[tuple[Message, Any], ...] = ()
+    """The framework's own message that each wire message was made of: one that no practice touched can be handed on to
+    another model as it is."""
+
     def tokens(self, messages: list[Message], tools: list[Tool] | None) -> int:
         """Return the tokens of a prompt in this dialect's template, by the call's counter."""
         dialect = self.dialect
@@ -169,6 +173,9 @@ class Practice:
     error: type[PracticeError] | type[ReplyError] = PracticeError
     apply: Callable[[Body, Call], Edit] | None = None
     heal: Callable[[Prepared], Step | None] | None = None
+    leave: Callable[[Body, Call], Edit] | None = None
+    """Puts a value into another protocol's terms, once, as the request leaves the house: not idempotent, so it is no
+    part of `apply`."""
 
 
 def unchanged(body: Body) -> Edit:

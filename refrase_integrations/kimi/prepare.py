@@ -53,6 +53,24 @@ def prepare(call: Call) -> Prepared:
     return Prepared(call, body, report)
 
 
+def leaving(prepared: Prepared) -> Body:
+    """Return the body of a prepared request in the terms of the host's protocol. Called once a request.
+
+    Raises:
+        PracticeError: as `prepare`.
+    """
+    body, call = prepared.body, prepared.call
+    for practice in ordered():
+        mode = call.practices.mode(practice)
+        if mode == "off" or practice.leave is None:
+            continue
+        edited, changes = practice.leave(body, call)
+        check(practice, mode, changes, call.dialect)
+        body = body if mode == "warn" else edited
+        prepared.report.add(practice, changes, advised=mode == "warn")
+    return body
+
+
 def check(practice: Practice, mode: Mode, changes: list[Change], dialect: Dialect) -> None:
     """Raise the practice's own error where its mode does not allow one of the changes.
 

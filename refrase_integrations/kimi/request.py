@@ -5,7 +5,7 @@ An adapter turns its framework's messages, tools and schemas into wire form; wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, cast
@@ -101,6 +101,7 @@ def build_call(
     live_tools: frozenset[str] = frozenset(),
     now: datetime | None = None,
     salt: str = "",
+    origins: Sequence[Any] = (),
 ) -> Call:
     """Build the call of one request.
 
@@ -116,6 +117,7 @@ def build_call(
         live_tools: names of the tools that the user marked as live.
         now: the time of the call.
         salt: distinguishes the tool-call ids of replies to which the host gave no response id.
+        origins: the framework's own messages, one for each of ``messages``; see `Call.origins`.
 
     Raises:
         ConfigurationError: the tool choice is none of the known forms.
@@ -142,12 +144,16 @@ def build_call(
         live_tools=live_tools,
         now=now,
         salt=salt,
+        origins=tuple(zip(messages, origins, strict=True)) if origins else (),
     )
+
+
+_ANTHROPIC_CHOICES = frozenset({"auto", "any", "none", "tool"})
 
 
 def wire_choice(choice: Any) -> Any:
     """Return the wire form of a tool choice: "any" and True mean required, a tool's name means that tool. None and
-    False mean nothing.
+    False mean nothing. Anthropic's form is read too.
 
     Raises:
         ConfigurationError: the choice is none of the known forms.
@@ -155,7 +161,10 @@ def wire_choice(choice: Any) -> Any:
     if choice is None or choice is False:
         return None
     if isinstance(choice, dict):
-        return choice
+        kind = choice.get("type")
+        if kind not in _ANTHROPIC_CHOICES or "function" in choice:
+            return choice
+        choice = choice.get("name") if kind == "tool" else kind
     if choice is True or choice == "any":
         return "required"
     if isinstance(choice, str):

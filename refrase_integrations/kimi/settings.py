@@ -40,6 +40,7 @@ class Practices(BaseModel):
     thinking: Mode | None = None
     sampling: Mode | None = None
     temperature: Mode | None = None
+    anthropic_temperature: Mode | None = None
     context_window: Mode | None = None
     output_budget: Mode | None = None
     tool_ids: Mode | None = None

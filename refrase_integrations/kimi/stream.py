@@ -380,8 +380,11 @@ def _text_of_parts(content: Any) -> str:
     return "".join(part.get("text") or "" for part in parts if isinstance(part, Mapping))
 
 
+_GROWING = frozenset({"text", "summary", "data", "thinking", "signature"})
+
+
 def _merge_details(kept: list[Any], details: Iterable[Any]) -> None:
-    """Join streamed ``reasoning_details`` as OpenRouter wants them back: one entry an index and type, unmodified."""
+    """Join streamed ``reasoning_details`` as hosts want them back: one entry an index and type, unmodified."""
     for detail in details:
         last = kept[-1] if kept else None
         if (
@@ -391,7 +394,7 @@ def _merge_details(kept: list[Any], details: Iterable[Any]) -> None:
             and last.get("index") == detail.get("index")
         ):
             for key, value in detail.items():
-                if key in ("text", "summary", "data") and isinstance(value, str) and isinstance(last.get(key), str):
+                if key in _GROWING and isinstance(value, str) and isinstance(last.get(key), str):
                     last[key] += value
                 elif value is not None:
                     last[key] = value

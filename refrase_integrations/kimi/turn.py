@@ -5,21 +5,29 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import replace
 
-from refrase_integrations.errors import HistoryRefused, ReasoningMissing
+from refrase_integrations.errors import STRUCTURAL
 from refrase_integrations.kimi.practice import Call, Delta, Prepared
 from refrase_integrations.kimi.prepare import prepare
 from refrase_integrations.kimi.stream import Healer
 from refrase_integrations.kimi.wire import Chunk
 
-_STRUCTURAL = (HistoryRefused, ReasoningMissing)
+
+def is_structural(error: Exception) -> bool:
+    """Tell whether a host refused the form of the history, which can be mended."""
+    return isinstance(error, STRUCTURAL)
 
 
-def run(call: Call, send: Callable[[Prepared], Iterable[Chunk]]) -> Iterator[Delta]:
+def run(
+    call: Call,
+    send: Callable[[Prepared], Iterable[Chunk]],
+    structural: Callable[[Exception], bool] = is_structural,
+) -> Iterator[Delta]:
     """Prepare, send, heal; follow up where the reply needs it.
 
     Args:
         call: the user's call.
         send: sends a prepared request and yields raw chunks (one chunk for a whole response).
+        structural: tells whether what ``send`` raised is a refusal of the history's form.
 
     Yields:
         Clean deltas; the last one carries finish reason, usage and the report.
@@ -35,8 +43,8 @@ def run(call: Call, send: Callable[[Prepared], Iterable[Chunk]]) -> Iterator[Del
         try:
             for chunk in send(prepared):
                 yield from healer.feed(chunk)
-        except _STRUCTURAL:
-            prepared = _stricter(prepared, healer)
+        except Exception as error:
+            prepared = _stricter(prepared, healer) if structural(error) else None
             if prepared is None:
                 raise
             continue
@@ -44,7 +52,11 @@ def run(call: Call, send: Callable[[Prepared], Iterable[Chunk]]) -> Iterator[Del
         prepared = healer.again
 
 
-async def arun(call: Call, send: Callable[[Prepared], AsyncIterator[Chunk]]) -> AsyncIterator[Delta]:
+async def arun(
+    call: Call,
+    send: Callable[[Prepared], AsyncIterator[Chunk]],
+    structural: Callable[[Exception], bool] = is_structural,
+) -> AsyncIterator[Delta]:
     """The async twin of `run`; see there."""
     prepared: Prepared | None = prepare(call)
     healer: Healer | None = None
@@ -54,8 +66,8 @@ async def arun(call: Call, send: Callable[[Prepared], AsyncIterator[Chunk]]) -> 
             async for chunk in send(prepared):
                 for delta in healer.feed(chunk):
                     yield delta
-        except _STRUCTURAL:
-            prepared = _stricter(prepared, healer)
+        except Exception as error:
+            prepared = _stricter(prepared, healer) if structural(error) else None
             if prepared is None:
                 raise
             continue

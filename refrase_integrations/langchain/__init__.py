@@ -12,14 +12,23 @@ if TYPE_CHECKING:
     from refrase_integrations.langchain.threads import arepair_thread as arepair_thread
     from refrase_integrations.langchain.threads import repair_messages as repair_messages
     from refrase_integrations.langchain.threads import repair_thread as repair_thread
+    from refrase_integrations.langchain.wrapper import with_kimi_practices as with_kimi_practices
 
-__all__ = ["ChatKimi", "KimiMiddleware", "arepair_thread", "repair_messages", "repair_thread"]
+__all__ = [
+    "ChatKimi",
+    "KimiMiddleware",
+    "arepair_thread",
+    "repair_messages",
+    "repair_thread",
+    "with_kimi_practices",
+]
 _HOMES = {
     "ChatKimi": "chat",
     "KimiMiddleware": "middleware",
     "arepair_thread": "threads",
     "repair_messages": "threads",
     "repair_thread": "threads",
+    "with_kimi_practices": "wrapper",
 }
 _EXTRAS = {"langchain_core": "langchain", "langchain": "langgraph", "langgraph": "langgraph"}
 

@@ -24,7 +24,7 @@ from refrase_integrations.kimi.practice import Call, Prepared
 from refrase_integrations.kimi.request import build_call, field_error, wire_choice
 from refrase_integrations.kimi.stream import fold
 from refrase_integrations.kimi.tokens import TokenCounter
-from refrase_integrations.kimi.turn import arun, run
+from refrase_integrations.kimi.turn import arun, is_structural, run
 from refrase_integrations.kimi.wire import Chunk
 from refrase_integrations.langchain.failures import classified
 from refrase_integrations.langchain.messages import Decoder, encode
@@ -62,6 +62,10 @@ class PracticedChatModel(BaseChatModel):
     def _counter(self) -> TokenCounter:
         """Return the token counter of this model."""
 
+    def _is_structural(self, error: Exception) -> bool:
+        """Tell whether what `_send` raised is a host's refusal of the history's form."""
+        return is_structural(error)
+
     # -- one call ----------------------------------------------------------------------------------------
 
     def _generate(
@@ -74,7 +78,7 @@ class PracticedChatModel(BaseChatModel):
         with classified():
             settings = self._settings(stop, kwargs)
             call = self._call(messages, settings, stream=False)
-            deltas = list(run(call, lambda prepared: self._send(prepared, settings)))
+            deltas = list(run(call, lambda prepared: self._send(prepared, settings), self._is_structural))
         decoder = Decoder(call.dialect.cost)
         return ChatResult(generations=[decoder.generation(whole) for whole in fold(deltas)])
 
@@ -88,7 +92,10 @@ class PracticedChatModel(BaseChatModel):
         with classified():
             settings = self._settings(stop, kwargs)
             call = self._call(messages, settings, stream=False)
-            deltas = [delta async for delta in arun(call, lambda prepared: self._asend(prepared, settings))]
+            deltas = [
+                delta
+                async for delta in arun(call, lambda prepared: self._asend(prepared, settings), self._is_structural)
+            ]
         decoder = Decoder(call.dialect.cost)
         return ChatResult(generations=[decoder.generation(whole) for whole in fold(deltas)])
 
@@ -104,7 +111,7 @@ class PracticedChatModel(BaseChatModel):
             call = self._call(messages, settings, stream=True)
             decoder = Decoder(call.dialect.cost)
             try:
-                for delta in run(call, lambda prepared: self._send(prepared, settings)):
+                for delta in run(call, lambda prepared: self._send(prepared, settings), self._is_structural):
                     chunk = decoder.chunk(delta)
                     if run_manager is not None:
                         run_manager.on_llm_new_token(cast(str, chunk.message.content), chunk=chunk)
@@ -125,7 +132,7 @@ class PracticedChatModel(BaseChatModel):
             call = self._call(messages, settings, stream=True)
             decoder = Decoder(call.dialect.cost)
             try:
-                async for delta in arun(call, lambda prepared: self._asend(prepared, settings)):
+                async for delta in arun(call, lambda prepared: self._asend(prepared, settings), self._is_structural):
                     chunk = decoder.chunk(delta)
                     if run_manager is not None:
                         await run_manager.on_llm_new_token(cast(str, chunk.message.content), chunk=chunk)
@@ -153,6 +160,7 @@ class PracticedChatModel(BaseChatModel):
             thread_id=_thread_id(),
             now=datetime.now(UTC),
             salt=uuid.uuid4().hex,
+            origins=messages,
         )
 
     # -- binding -----------------------------------------------------------------------------------------

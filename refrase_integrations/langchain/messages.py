@@ -334,8 +334,9 @@ class Decoder:
             kwargs[_DETAILS] = extra[_DETAILS]
         kwargs.update(_remembered(delta.get("tool_calls") or ()))
         metadata: dict[str, Any] = {}
-        if "id" in extra:
-            metadata = {"id": extra["id"], "model_name": extra.get("model"), "model_provider": PROVIDER}
+        if "id" in extra or "model" in extra:
+            metadata = {"id": extra["id"]} if "id" in extra else {}
+            metadata |= {"model_name": extra.get("model"), "model_provider": PROVIDER}
             metadata.update(
                 {key: extra[key] for key in ("system_fingerprint", "service_tier", "provider") if key in extra}
             )

@@ -7,6 +7,7 @@ import threading
 from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi.practice import Practice, Scope
 from refrase_integrations.kimi.practices import (
+    anthropic_temperature,
     context_window,
     empty_reply,
     history,
@@ -46,6 +47,7 @@ ORDER: tuple[Practice, ...] = tuple(
         thinking,
         sampling,
         temperature,
+        anthropic_temperature,  # acts as the request leaves: bodies carry the real temperature
         context_window,  # before tool-ids: trimming afterwards would number the calls twice
         tool_ids,
         prompt_cache,

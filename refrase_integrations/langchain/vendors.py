@@ -1,0 +1,235 @@
+"""What is known of other packages' chat models: which model they are, where they send it, what they let through.
+
+Read from the packages' own source, in the releases that ``tests/langchain/test_vendors.py`` names. A class that is not
+listed is read by the usual attribute names, and handed LangChain's standard arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+from langchain_core.language_models import BaseChatModel
+
+from refrase_integrations.errors import ConfigurationError
+from refrase_integrations.kimi.catalogue import find_host
+from refrase_integrations.kimi.catalogue.profile import HostProfile
+
+SAMPLING: Mapping[str, tuple[str, ...]] = {
+    "temperature": ("temperature",),
+    "top_p": ("top_p",),
+    "n": ("n",),
+    "presence_penalty": ("presence_penalty",),
+    "frequency_penalty": ("frequency_penalty",),
+    "seed": ("seed",),
+    "stop": ("stop", "stop_sequences"),
+    "max_tokens": ("max_tokens", "max_completion_tokens", "max_output_tokens"),
+}
+"""Our settings, and the attributes that chat models keep them under."""
+_BODY: Mapping[str, tuple[str, ...]] = {
+    name: (name,) for name in ("reasoning_effort", "logprobs", "top_logprobs", "logit_bias", "extra_body")
+}
+_STANDARD = frozenset({*SAMPLING, *_BODY, "response_format", "parallel_tool_calls", "user"}) - {"extra_body", "stop"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vendor:
+    """How one package's chat model is read and spoken to."""
+
+    model: tuple[str, ...] = ("model_name", "model", "model_id")
+    """Attributes that may name the model; the first one set counts."""
+    address: tuple[str, ...] = ("base_url", "api_base", "endpoint_url")
+    """Attributes, dotted, that may hold the endpoint; the first one set counts."""
+    host: str | None = None
+    """Id of the host that the class leads to where no endpoint is set."""
+    routes: Mapping[str, str] = field(default_factory=dict)
+    """Ids of hosts by the first part of the model's name, for a class that routes by it."""
+    elsewhere: str | None = None
+    """Its own address, where no Kimi model is served."""
+    body: str | None = None
+    """Call argument that is laid over the request's JSON as it is: what the class would drop or rewrite goes in it."""
+    arguments: frozenset[str] | None = _STANDARD
+    """Fields of the body that it takes as call arguments; None: all."""
+    choices: Mapping[str, Any] = field(default_factory=lambda: {"required": "any", "none": "none"})
+    """How its ``bind_tools`` spells a tool choice; a tool's name is its own spelling, auto the default."""
+    thinking_blocks: bool = False
+    """Reasoning goes back as content blocks, and comes as such."""
+    fills: Mapping[str, Any] = field(default_factory=dict)
+    """Values that it gives itself where the user set none."""
+
+
+_OF_OPENAI = frozenset({"prompt_cache_key", "reasoning", "seed", "user"})
+_VENDORS: Mapping[str, Vendor] = {
+    # The openai SDK lays extra_body over the request's JSON, messages included.
+    "langchain_openai.BaseChatOpenAI": Vendor(
+        model=("model_name",),
+        address=("root_client.base_url", "root_async_client.base_url", "openai_api_base"),
+        elsewhere="https://api.openai.com",
+        body="extra_body",
+    ),
+    # Its SDK is made by the same generator.
+    "langchain_groq.ChatGroq": Vendor(
+        model=("model_name",), address=("groq_api_base",), host="groq", body="extra_body"
+    ),
+    "langchain_fireworks.ChatFireworks": Vendor(
+        model=("model_name",), address=("fireworks_api_base",), host="fireworks", body="extra_body"
+    ),
+    "langchain_openrouter.ChatOpenRouter": Vendor(
+        model=("model_name",),
+        address=("openrouter_api_base",),
+        host="openrouter",
+        arguments=_STANDARD | _OF_OPENAI,
+    ),
+    "langchain_nvidia_ai_endpoints.ChatNVIDIA": Vendor(
+        model=("model",), address=("base_url",), host="nvidia", arguments=None
+    ),
+    "langchain_litellm.ChatLiteLLM": Vendor(
+        address=("api_base",),
+        routes={
+            "moonshot": "moonshot",
+            "openrouter": "openrouter",
+            "together_ai": "together",
+            "fireworks_ai": "fireworks",
+            "deepinfra": "deepinfra",
+            "novita": "novita",
+            "groq": "groq",
+            "baseten": "baseten",
+            "nvidia_nim": "nvidia",
+            "azure_ai": "azure",
+            "bedrock": "bedrock",
+            "dashscope": "dashscope",
+            "huggingface": "huggingface",
+            "vertex_ai": "vertex",
+        },
+    ),
+    "langchain_aws.ChatBedrockConverse": Vendor(
+        model=("base_model_id", "model_id"),
+        address=("endpoint_url",),
+        host="bedrock",
+        arguments=frozenset({"temperature", "top_p", "max_tokens", "response_format"}),
+        choices={"required": "any"},
+    ),
+    "langchain_aws.ChatBedrock": Vendor(
+        model=("base_model_id", "model_id"),
+        address=("endpoint_url",),
+        host="bedrock",
+        arguments=frozenset({"temperature", "top_p", "max_tokens"}),
+        choices={"required": "any"},
+    ),
+    "langchain_anthropic.ChatAnthropic": Vendor(
+        model=("model",),
+        address=("anthropic_api_url",),
+        elsewhere="https://api.anthropic.com",
+        arguments=frozenset({"temperature", "top_p", "max_tokens", "response_format", "parallel_tool_calls"}),
+        choices={"required": "any", "none": {"type": "none"}},
+        thinking_blocks=True,
+        fills={"max_tokens": 4096},
+    ),
+}
+_UNKNOWN = Vendor()
+
+
+def vendor_of(model: BaseChatModel) -> Vendor:
+    """Return what is known of a chat model's class, or of the nearest class above it."""
+    for kind in type(model).__mro__:
+        known = _VENDORS.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
+        if known is not None:
+            return known
+    return _UNKNOWN
+
+
+def model_name_of(model: BaseChatModel) -> str | None:
+    """Return the name under which a chat model asks for its model, or None where it does not tell."""
+    vendor = vendor_of(model)
+    name = _first(model, vendor.model)
+    route, slash, rest = (name or "").partition("/")
+    return rest if slash and route in vendor.routes else name
+
+
+def host_of(model: BaseChatModel, host: str | None = None) -> HostProfile:
+    """Return the host that a chat model sends to.
+
+    Args:
+        model: the chat model.
+        host: id of the host, where the user names it.
+
+    Raises:
+        ConfigurationError: neither the model nor the user tells, or the address is one where no Kimi model is served.
+    """
+    if host is not None:
+        return find_host(host)
+    vendor, kind = vendor_of(model), type(model).__name__
+    url = _first(model, vendor.address)
+    if url is not None:
+        if vendor.elsewhere is not None and url.startswith(vendor.elsewhere):
+            raise ConfigurationError(
+                f"{kind} sends to {vendor.elsewhere}, which serves no Kimi model: give it the base_url of a host that "
+                "does, or name the host with with_kimi_practices(model, host=...)"
+            )
+        return find_host(None, url)
+    route = (_first(model, vendor.model) or "").partition("/")[0]
+    known = vendor.routes.get(route, vendor.host)
+    if known is None:
+        raise ConfigurationError(
+            f"{kind} does not tell where it sends: name the host with with_kimi_practices(model, host=...), such as "
+            "'moonshot', 'vllm' or 'openrouter' (`refrase-kimi hosts` lists them)"
+        )
+    return find_host(known)
+
+
+def settings_of(model: BaseChatModel) -> dict[str, Any]:
+    """Return what the user set on a chat model, under our names."""
+    vendor = vendor_of(model)
+    names = {**SAMPLING, **_BODY} if vendor.body else SAMPLING
+    settings: dict[str, Any] = {}
+    for name, attributes in names.items():
+        for attribute in attributes:
+            value = getattr(model, attribute, None) if attribute in model.model_fields_set else None
+            if value is not None and value != vendor.fills.get(attribute) and (name, value) != ("n", 1):
+                settings[name] = value
+                break
+    if vendor.body:
+        settings.update({name: value for name, value in _kwargs_of(model).items() if name in names})
+    return settings
+
+
+def without_settings(model: BaseChatModel, kept: Mapping[str, Any]) -> BaseChatModel:
+    """Return a chat model that adds nothing of its own to what a call hands it; the same one where it would not.
+
+    Args:
+        model: the chat model. It is not changed.
+        kept: fields that the call hands over as arguments: those override the model's own anyway.
+    """
+    vendor = vendor_of(model)
+    names = {**SAMPLING, **_BODY} if vendor.body else SAMPLING
+    unset: dict[str, Any] = {}
+    for name, attributes in names.items():
+        for attribute in attributes:
+            if attribute in type(model).model_fields and name not in kept and name != "n":
+                unset[attribute] = None
+    if vendor.body:
+        unset.update(streaming=False, use_responses_api=False)  # what is sent and how it is read is decided here
+        unset["model_kwargs"] = {name: value for name, value in _kwargs_of(model).items() if name not in names}
+    changed = {
+        name: value
+        for name, value in unset.items()
+        if name in type(model).model_fields and (getattr(model, name) or None) != (value or None)
+    }
+    return model.model_copy(update=changed) if changed else model
+
+
+def _kwargs_of(model: BaseChatModel) -> Mapping[str, Any]:
+    return getattr(model, "model_kwargs", None) or {}
+
+
+def _first(model: BaseChatModel, paths: tuple[str, ...]) -> str | None:
+    for path in paths:
+        try:
+            value = attrgetter(path)(model)
+        except AttributeError:
+            continue
+        if value is not None and str(value):
+            return str(value)
+    return None

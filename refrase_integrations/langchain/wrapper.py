@@ -1,0 +1,279 @@
+"""`with_kimi_practices`: the practices around any chat model that talks to Kimi."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from typing import Any, Literal, TypeVar, cast
+
+from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.model_profile import ModelProfile
+from langchain_core.runnables import Runnable, RunnableBinding, RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
+from pydantic import ConfigDict, Field, model_validator
+
+from refrase_integrations.client.failures import meaning
+from refrase_integrations.errors import STRUCTURAL, ConfigurationError
+from refrase_integrations.kimi.catalogue import knows_model
+from refrase_integrations.kimi.dialect import Dialect
+from refrase_integrations.kimi.practice import Prepared
+from refrase_integrations.kimi.request import CALL_FIELDS, dialect_of, layered
+from refrase_integrations.kimi.settings import Practices
+from refrase_integrations.kimi.tokens import TokenCounter, counter
+from refrase_integrations.kimi.wire import Chunk
+from refrase_integrations.langchain.base import PracticedChatModel
+from refrase_integrations.langchain.chat import ChatKimi, model_profile
+from refrase_integrations.langchain.handover import WRAPPER, Handover, Reader, hand_over
+from refrase_integrations.langchain.vendors import host_of, model_name_of, settings_of
+
+_log = logging.getLogger("refrase_integrations")
+Wrapped = TypeVar("Wrapped", bound=Runnable[Any, Any])
+Settings = Practices | dict[str, Any] | Literal["off"] | None
+
+
+def with_kimi_practices(
+    model: BaseChatModel | Runnable[Any, Any],
+    model_name: str | None = None,
+    host: str | None = None,
+    practices: Settings = None,
+) -> Any:
+    """Return a chat model that sends through ``model``, by Kimi K2's documented practices.
+
+    ```python
+    from langchain_openai import ChatOpenAI
+    from refrase_integrations.langchain import with_kimi_practices
+
+    model = with_kimi_practices(ChatOpenAI(model="kimi-k2.6", base_url="https://api.moonshot.ai/v1", api_key="sk-..."))
+    ```
+
+    The result is a chat model like any other: tools, structured output, streaming, async, batches, callbacks, cache
+    and rate limiter work as they do on ``model``, whose retries and errors stay its own.
+
+    Args:
+        model: any chat model. Also a binding of one (``bind``, ``bind_tools``), whose arguments are taken over; and one
+            with fallbacks or retries, of which every chat model is wrapped (a fallback of another vendor stays as
+            it is). `ChatKimi` already has the practices: only their settings are laid over its own.
+        model_name: which Kimi it is, in any host's spelling, where ``model`` does not tell or has a name of its own for
+            it. What is sent stays the model's own name.
+        host: id of the host (``refrase-kimi hosts``), where the model's address or class does not tell.
+        practices: `Practices`, a dict such as ``{"system_prompt": "off"}``, or "off".
+
+    Returns:
+        A chat model; for a model with fallbacks or retries, the same kind of runnable.
+
+    Raises:
+        ConfigurationError: ``model`` is no chat model, or neither it nor the arguments tell model and host.
+    """
+    if isinstance(model, ChatKimi):
+        return _merged(model, practices)
+    if isinstance(model, WrappedChatModel):
+        known = {name: value for name, value in (("model_name", model_name), ("host", host)) if value is not None}
+        return _merged(_remade(model, **known) if known else model, practices)
+    if isinstance(model, BaseChatModel):
+        return WrappedChatModel(inner=model, model_name=model_name, host=host, practices=practices)
+    if isinstance(model, RunnableWithFallbacks):
+        first = with_kimi_practices(model.runnable, model_name, host, practices)
+        others = [_fallback(other, model_name, host, practices) for other in model.fallbacks]
+        return model.model_copy(update={"runnable": first, "fallbacks": others})
+    if isinstance(model, RunnableBindingBase):
+        wrapped = with_kimi_practices(model.bound, model_name, host, practices)
+        return _rebound(model, wrapped)
+    raise ConfigurationError(
+        f"with_kimi_practices takes a chat model, not {type(model).__name__}. Wrap the model first and build on the "
+        "result: with_kimi_practices(model).with_structured_output(...), with_kimi_practices(model) | parser."
+    )
+
+
+def _merged(model: Any, practices: Settings) -> Any:
+    """Lay settings over a model's own; the same model where that changes nothing."""
+    merged = Practices.merged(practices, model.practices)
+    return model if merged == Practices.of(model.practices) else _remade(model, practices=merged)
+
+
+def _remade(model: Any, **changes: Any) -> Any:
+    # Not model_copy: it would keep what was worked out from the old values (profile, cache key).
+    own = {name: getattr(model, name) for name in model.model_fields_set if name != "profile"}
+    return type(model)(**{**own, **changes})
+
+
+def _fallback(model: Runnable[Any, Any], model_name: str | None, host: str | None, practices: Settings) -> Any:
+    core = model
+    while isinstance(core, RunnableBindingBase):
+        core = core.bound
+    if isinstance(core, BaseChatModel) and not isinstance(core, PracticedChatModel):
+        own = model_name_of(core)
+        if own is not None and not knows_model(own):
+            _log.info("fallback %s (%s) is no known Kimi model: it stays as it is", type(core).__name__, own)
+            return model
+        model_name, host = (None if own else model_name), (None if _tells_host(core) else host)
+    return with_kimi_practices(model, model_name, host, practices)
+
+
+def _tells_host(model: BaseChatModel) -> bool:
+    try:
+        host_of(model)
+    except ConfigurationError:
+        return False
+    return True
+
+
+def _rebound(binding: RunnableBindingBase[Any, Any], wrapped: Any) -> Any:
+    """Take a binding's arguments into the wrapped model, or an agent would lose them; what else it carries stays."""
+    carried = {key: value for key, value in (binding.config or {}).items() if value}
+    plain = isinstance(binding, RunnableBinding) and not carried and not binding.config_factories
+    if not isinstance(wrapped, WrappedChatModel):
+        return binding.model_copy(update={"bound": wrapped})
+    own = _remade(wrapped, arguments={**wrapped.arguments, **binding.kwargs})
+    return own if plain else binding.model_copy(update={"bound": own, "kwargs": {}})
+
+
+class WrappedChatModel(PracticedChatModel):
+    """What `with_kimi_practices` returns. See there."""
+
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True, protected_namespaces=()
+    )
+
+    inner: BaseChatModel = Field(repr=False)
+    """The model that sends."""
+    model_name: str | None = None
+    """Which Kimi it is, in any host's spelling; None: as the inner model says."""
+    host: str | None = None
+    """Id of the host; None: read from the inner model."""
+    practices: Practices | dict[str, Any] | Literal["off"] | None = None
+    """How each practice applies."""
+    arguments: dict[str, Any] = Field(default_factory=dict, repr=False)
+    """Arguments of every call, under those of the call itself."""
+    streaming: bool | None = None
+    """As the inner model has it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_over(cls, values: Any) -> Any:
+        """Take over what LangChain does around a call: the inner model is called below all of it."""
+        inner = values.get("inner") if isinstance(values, Mapping) else None
+        if not isinstance(inner, BaseChatModel):
+            return values
+        taken = {name: getattr(inner, name, None) for name in _TAKEN_OVER if name in inner.model_fields_set}
+        return {**{name: value for name, value in taken.items() if value is not None}, **values}
+
+    @model_validator(mode="after")
+    def _check(self) -> WrappedChatModel:
+        Practices.of(self.practices)
+        self._dialect(self._settings(None, {}))  # model and host not told: better said here than by the first call
+        return self
+
+    # -- identity ----------------------------------------------------------------------------------------
+
+    @property
+    def _llm_type(self) -> str:
+        return "kimi-practices"
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        yield "inner", type(self.inner).__name__
+        yield "model", self._name()
+        yield from ((name, getattr(self, name)) for name in ("host", "practices") if getattr(self, name) is not None)
+
+    @property
+    def model(self) -> str:
+        """The model's name, under the attribute that other chat models use."""
+        return self._name()
+
+    @property
+    def _identifying_params(self) -> dict[str, Any]:
+        return {
+            "inner": {"_type": self.inner._llm_type, **self.inner._identifying_params},
+            "model_name": self.model_name,
+            "host": self.host,
+            "practices": Practices.of(self.practices).model_dump(exclude_unset=True),
+            "arguments": self.arguments,
+        }
+
+    @classmethod
+    def is_lc_serializable(cls) -> bool:
+        """It is, as far as the inner model is."""
+        return True
+
+    @property
+    def lc_attributes(self) -> dict[str, Any]:
+        """The practices as a plain dict: as an object they would be left out of serialized forms and cache keys."""
+        given = self.practices
+        return {"practices": given.model_dump(exclude_unset=True)} if isinstance(given, Practices) else {}
+
+    def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
+        # The key of the cache. A dump of this model does not tell apart inner models that cannot be dumped.
+        return f"{super()._get_llm_string(stop, **kwargs)}---{self.inner._get_llm_string()}"
+
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        told = {name: value for name, value in {**self.arguments, **kwargs}.items() if name in _TRACED}
+        own = LangSmithParams(ls_model_name=told.get("model") or self._name())
+        return cast(LangSmithParams, {**own, **self.inner._get_ls_params(stop=stop, **told)})
+
+    def _resolve_model_profile(self) -> ModelProfile:
+        dialect, _ = self._dialect(self._settings(None, {}))
+        return cast(ModelProfile, {**(self.inner.profile or {}), **model_profile(dialect)})
+
+    # -- one call ----------------------------------------------------------------------------------------
+
+    def _name(self) -> str:
+        name = self.model_name or model_name_of(self.inner)
+        if name is None:
+            raise ConfigurationError(
+                f"{type(self.inner).__name__} does not tell its model: say which Kimi it is with "
+                "with_kimi_practices(model, model_name='kimi-k2.6')"
+            )
+        return name
+
+    def _settings(self, stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+        given = {**self.arguments, **{name: value for name, value in kwargs.items() if value is not None}}
+        if stop is not None:
+            given["stop"] = stop
+        own = {"model": self._name(), **settings_of(self.inner), "practices": self.practices}
+        return layered(own, given, takes=frozenset(given), instead="wrap another model")
+
+    def _dialect(self, settings: Mapping[str, Any]) -> tuple[Dialect, bool | None]:
+        return dialect_of(settings, host_of(self.inner, self.host))
+
+    def _send(self, prepared: Prepared, settings: Mapping[str, Any]) -> Iterator[Chunk]:
+        handed, reader = self._handover(prepared, settings), Reader(prepared)
+        if prepared.stream and _streams(handed.model, "_stream"):
+            for chunk in handed.model._stream(handed.messages, handed.stop, **handed.arguments):
+                yield reader.chunk(chunk)
+        else:
+            yield reader.whole(handed.model._generate(handed.messages, handed.stop, **handed.arguments))
+        prepared.report.heal(WRAPPER, reader.lost(self.inner))
+
+    async def _asend(self, prepared: Prepared, settings: Mapping[str, Any]) -> AsyncIterator[Chunk]:
+        handed, reader = self._handover(prepared, settings), Reader(prepared)
+        if prepared.stream and _streams(handed.model, "_stream", "_astream"):
+            async for chunk in handed.model._astream(handed.messages, handed.stop, **handed.arguments):
+                yield reader.chunk(chunk)
+        else:
+            yield reader.whole(await handed.model._agenerate(handed.messages, handed.stop, **handed.arguments))
+        prepared.report.heal(WRAPPER, reader.lost(self.inner))
+
+    def _handover(self, prepared: Prepared, settings: Mapping[str, Any]) -> Handover:
+        passed = {name: value for name, value in settings.items() if name not in _OURS}
+        # A name of the user's own for the model (a deployment, an alias on a server) stays as it is.
+        respell = True if settings["model"] != self._name() else None if self.model_name is None else False
+        return hand_over(self.inner, prepared, passed, respell=respell)
+
+    def _is_structural(self, error: Exception) -> bool:
+        found = meaning(error)
+        return found is not None and issubclass(found, STRUCTURAL)
+
+    def _counter(self) -> TokenCounter:
+        return counter()
+
+
+_TAKEN_OVER = (
+    "name", "cache", "verbose", "callbacks", "tags", "metadata", "custom_get_token_ids", "rate_limiter",
+    "disable_streaming", "output_version", "streaming",
+)  # fmt: skip
+_TRACED = frozenset({"model", "temperature", "max_tokens"})
+_OURS = (CALL_FIELDS | {"n", "stream", "ls_structured_output_format"}) - {"timeout"}
+
+
+def _streams(model: BaseChatModel, *methods: str) -> bool:
+    return any(getattr(type(model), method) is not getattr(BaseChatModel, method) for method in methods)
