@@ -62,8 +62,8 @@ def hand_over(model: BaseChatModel, prepared: Prepared, passed: Mapping[str, Any
             inner model as it is; False: never.
     """
     vendor, body = vendor_of(model), leaving(prepared)
-    origins = {id(wire): origin for wire, origin in prepared.call.origins}
-    messages = [_message(message, origins.get(id(message)), vendor) for message in messages_of(body)]
+    origins = _Origins(prepared)
+    messages = [origins.message(message, vendor) for message in messages_of(body)]
     asked = {"model": body["model"]} if respell or (respell is None and vendor.body is not None) else {}
     if vendor.body is not None:
         whole = {key: value for key, value in body.items() if key not in ("model", "stream")}
@@ -127,12 +127,25 @@ def _bound(
 # -- messages out ----------------------------------------------------------------------------------------
 
 
-def _message(message: Message, origin: BaseMessage | None, vendor: Vendor) -> BaseMessage:
-    """Return the user's own message where no practice touched it, else one in LangChain's form."""
-    in_its_form = not (vendor.thinking_blocks and _reasoning_of(message))
-    if origin is not None and (in_its_form or isinstance(origin.content, list)):
-        return origin
-    return decode(message, thinking_blocks=vendor.thinking_blocks)
+class _Origins:
+    """The user's own messages behind the wire messages of a request."""
+
+    def __init__(self, prepared: Prepared) -> None:
+        pairs = prepared.call.origins
+        self._own: dict[int, BaseMessage] = {id(wire): origin for wire, origin in pairs}
+        self._results = {origin.tool_call_id: origin for _, origin in pairs if isinstance(origin, ToolMessage)}
+
+    def message(self, wire: Message, vendor: Vendor) -> BaseMessage:
+        """Return the user's own message where no practice touched it, else one in LangChain's form."""
+        own = self._own.get(id(wire))
+        in_its_form = not (vendor.thinking_blocks and _reasoning_of(wire))
+        if own is not None and (in_its_form or isinstance(own.content, list)):
+            return own
+        made = decode(wire, thinking_blocks=vendor.thinking_blocks)
+        result = self._results.get(wire.get("tool_call_id") or "")
+        if result is None:
+            return made
+        return result.model_copy(update={"content": made.content, "name": made.name})  # status and artifact stay
 
 
 def decode(message: Message, *, thinking_blocks: bool = False) -> BaseMessage:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
+from langchain_core.load import dumpd, load
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 from pydantic import ConfigDict, Field, model_validator
@@ -28,7 +29,6 @@ from refrase_integrations.langchain.handover import WRAPPER, Handover, Reader, h
 from refrase_integrations.langchain.vendors import host_of, model_name_of, settings_of
 
 _log = logging.getLogger("refrase_integrations")
-Wrapped = TypeVar("Wrapped", bound=Runnable[Any, Any])
 Settings = Practices | dict[str, Any] | Literal["off"] | None
 
 
@@ -173,7 +173,10 @@ class WrappedChatModel(PracticedChatModel):
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         yield "inner", type(self.inner).__name__
         yield "model", self._name()
-        yield from ((name, getattr(self, name)) for name in ("host", "practices") if getattr(self, name) is not None)
+        if self.host is not None:
+            yield "host", self.host
+        if self.practices is not None:
+            yield "practices", Practices.of(self.practices).model_dump(exclude_unset=True)
 
     @property
     def model(self) -> str:
@@ -200,6 +203,22 @@ class WrappedChatModel(PracticedChatModel):
         """The practices as a plain dict: as an object they would be left out of serialized forms and cache keys."""
         given = self.practices
         return {"practices": given.model_dump(exclude_unset=True)} if isinstance(given, Practices) else {}
+
+    def __getstate__(self) -> dict[Any, Any]:
+        # As LangChain dumps it: without the key, and clients (which cannot be pickled) are built anew.
+        state, inner = super().__getstate__(), self.inner
+        if inner.is_lc_serializable():
+            state = {**state, "__dict__": {**state["__dict__"], "inner": (type(inner), dumpd(inner))}}
+        return state
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        inner = state["__dict__"]["inner"]
+        if isinstance(inner, tuple):
+            kind, dumped = inner
+            names = [kind.__module__.partition(".")[0], dumped["id"][0]]
+            inner = load(dumped, allowed_objects=[kind], valid_namespaces=names, secrets_from_env=True)
+            state = {**state, "__dict__": {**state["__dict__"], "inner": inner}}
+        super().__setstate__(state)
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         # The key of the cache. A dump of this model does not tell apart inner models that cannot be dumped.
