@@ -71,7 +71,7 @@ def with_kimi_practices(
         known = {name: value for name, value in (("model_name", model_name), ("host", host)) if value is not None}
         return _merged(_remade(model, **known) if known else model, practices)
     if isinstance(model, BaseChatModel):
-        return WrappedChatModel(inner=model, model_name=model_name, host=host, practices=practices)
+        return WrappedChatModel(inner=model, model_name=model_name or "", host=host, practices=practices)
     if isinstance(model, RunnableWithFallbacks):
         first = with_kimi_practices(model.runnable, model_name, host, practices)
         others = [_fallback(other, model_name, host, practices) for other in model.fallbacks]
@@ -137,8 +137,8 @@ class WrappedChatModel(PracticedChatModel):
 
     inner: BaseChatModel = Field(repr=False)
     """The model that sends."""
-    model_name: str | None = None
-    """Which Kimi it is, in any host's spelling; None: as the inner model says."""
+    model_name: str = ""
+    """Which Kimi it is, in any host's spelling; empty: as the inner model says."""
     host: str | None = None
     """Id of the host; None: read from the inner model."""
     practices: Practices | dict[str, Any] | Literal["off"] | None = None
@@ -155,6 +155,14 @@ class WrappedChatModel(PracticedChatModel):
         inner = values.get("inner") if isinstance(values, Mapping) else None
         if not isinstance(inner, BaseChatModel):
             return values
+        if not values.get("model_name"):
+            name = model_name_of(inner)
+            if name is None:
+                raise ConfigurationError(
+                    f"{type(inner).__name__} does not tell its model: say which Kimi it is with "
+                    "with_kimi_practices(model, model_name='kimi-k2.6')"
+                )
+            values = {**values, "model_name": name}
         taken = {name: getattr(inner, name, None) for name in _TAKEN_OVER if name in inner.model_fields_set}
         return {**{name: value for name, value in taken.items() if value is not None}, **values}
 
@@ -172,7 +180,7 @@ class WrappedChatModel(PracticedChatModel):
 
     def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
         yield "inner", type(self.inner).__name__
-        yield "model", self._name()
+        yield "model", self.model_name
         if self.host is not None:
             yield "host", self.host
         if self.practices is not None:
@@ -181,7 +189,7 @@ class WrappedChatModel(PracticedChatModel):
     @property
     def model(self) -> str:
         """The model's name, under the attribute that other chat models use."""
-        return self._name()
+        return self.model_name
 
     @property
     def _identifying_params(self) -> dict[str, Any]:
@@ -226,7 +234,7 @@ class WrappedChatModel(PracticedChatModel):
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         told = {name: value for name, value in {**self.arguments, **kwargs}.items() if name in _TRACED}
-        own = LangSmithParams(ls_model_name=told.get("model") or self._name())
+        own = LangSmithParams(ls_model_name=told.get("model") or self.model_name)
         return cast(LangSmithParams, {**own, **self.inner._get_ls_params(stop=stop, **told)})
 
     def _resolve_model_profile(self) -> ModelProfile:
@@ -235,20 +243,11 @@ class WrappedChatModel(PracticedChatModel):
 
     # -- one call ----------------------------------------------------------------------------------------
 
-    def _name(self) -> str:
-        name = self.model_name or model_name_of(self.inner)
-        if name is None:
-            raise ConfigurationError(
-                f"{type(self.inner).__name__} does not tell its model: say which Kimi it is with "
-                "with_kimi_practices(model, model_name='kimi-k2.6')"
-            )
-        return name
-
     def _settings(self, stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
         given = {**self.arguments, **{name: value for name, value in kwargs.items() if value is not None}}
         if stop is not None:
             given["stop"] = stop
-        own = {"model": self._name(), **settings_of(self.inner), "practices": self.practices}
+        own = {"model": self.model_name, **settings_of(self.inner), "practices": self.practices}
         return layered(own, given, takes=frozenset(given), instead="wrap another model")
 
     def _dialect(self, settings: Mapping[str, Any]) -> tuple[Dialect, bool | None]:
@@ -275,7 +274,8 @@ class WrappedChatModel(PracticedChatModel):
     def _handover(self, prepared: Prepared, settings: Mapping[str, Any]) -> Handover:
         passed = {name: value for name, value in settings.items() if name not in _OURS}
         # A name of the user's own for the model (a deployment, an alias on a server) stays as it is.
-        respell = True if settings["model"] != self._name() else None if self.model_name is None else False
+        own = self.model_name == model_name_of(self.inner)
+        respell = True if settings["model"] != self.model_name else None if own else False
         return hand_over(self.inner, prepared, passed, respell=respell)
 
     def _is_structural(self, error: Exception) -> bool:

@@ -67,6 +67,7 @@ def test_the_order() -> None:
             "thinking",
             "sampling",
             "temperature",
+            "anthropic-temperature",
             "context-window",
             "tool-ids",
             "prompt-cache",

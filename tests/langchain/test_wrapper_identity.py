@@ -353,7 +353,7 @@ async def test_batches() -> None:
 
 def test_profile_and_name() -> None:
     model = with_kimi_practices(openai())
-    assert (model.model, model.model_name) == ("kimi-k2.6", None)
+    assert (model.model, model.model_name) == ("kimi-k2.6", "kimi-k2.6")
     assert model.profile["max_input_tokens"] == 262_144
     assert model.profile["structured_output"] is True
 
