@@ -8,9 +8,17 @@ from refrase_integrations.errors import MissingExtra
 
 if TYPE_CHECKING:
     from refrase_integrations.llamaindex.llm import Kimi as Kimi
+    from refrase_integrations.llamaindex.memory import arepair_memory as arepair_memory
+    from refrase_integrations.llamaindex.memory import repair_memory as repair_memory
+    from refrase_integrations.llamaindex.memory import repair_messages as repair_messages
 
-__all__ = ["Kimi"]
-_HOMES = {"Kimi": "llm"}
+__all__ = ["Kimi", "arepair_memory", "repair_memory", "repair_messages"]
+_HOMES = {
+    "Kimi": "llm",
+    "arepair_memory": "memory",
+    "repair_memory": "memory",
+    "repair_messages": "memory",
+}
 
 
 def __getattr__(name: str) -> Any:

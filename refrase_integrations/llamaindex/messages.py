@@ -36,7 +36,7 @@ from refrase_integrations.kimi.wire import Message, Role, ToolCall, Usage
 CALLS = "tool_calls"
 """Key of a message's additional_kwargs: its calls in wire form."""
 _FIELD, _HOST, _DETAILS = "reasoning_key", "host", "reasoning_details"  # of ThinkingBlock.additional_information
-_ROLES: Mapping[MessageRole, Role] = {
+ROLES: Mapping[MessageRole, Role] = {
     MessageRole.SYSTEM: "system",
     MessageRole.DEVELOPER: "system",
     MessageRole.USER: "user",
@@ -45,7 +45,7 @@ _ROLES: Mapping[MessageRole, Role] = {
     MessageRole.MODEL: "assistant",
     MessageRole.TOOL: "tool",
 }
-_UNSAID = (ThinkingBlock, ToolCallBlock, CachePoint, CitationBlock)
+UNSAID = (ThinkingBlock, ToolCallBlock, CachePoint, CitationBlock)
 """Blocks that travel as message fields, or mean nothing to a host that caches by itself and knows no citations."""
 
 
@@ -79,7 +79,7 @@ def selections(message: ChatMessage, *, strict: bool) -> list[ToolSelection]:
         ReplyError: see ``strict``.
     """
     chosen = []
-    for made in _wire_calls(message):
+    for made in wire_calls(message):
         function = made.get("function") or {}
         name, arguments = function.get("name") or "", _parsed(function.get("arguments") or "{}")
         problem = made.get("error") or (None if isinstance(arguments, dict) else "the arguments are no JSON object")
@@ -151,7 +151,7 @@ class Decoder:
                 self._trimmed += 1
                 continue
             self._calls.append(made)
-            self._call_blocks.append(_call_block(made))
+            self._call_blocks.append(call_block(made))
 
     def _message(self, reasoning_tokens: int | None = None) -> ChatMessage:
         blocks: list[ContentBlock] = []
@@ -197,7 +197,7 @@ _TRIMMED = {
 
 
 def _encoded(message: ChatMessage, position: int, host: str, reasoning_key: str | None) -> Message:
-    role = _ROLES.get(message.role)
+    role = ROLES.get(message.role)
     if role is None:
         raise InvalidMessage(
             f"messages[{position}]: the role {message.role.value!r} is not supported; use 'tool' with its tool_call_id"
@@ -205,7 +205,7 @@ def _encoded(message: ChatMessage, position: int, host: str, reasoning_key: str 
     wire: Message = {"role": role, "content": _content(message.blocks, role, position)}
     kwargs = message.additional_kwargs
     if role == "assistant":
-        calls = _wire_calls(message)
+        calls = wire_calls(message)
         if calls:
             wire["tool_calls"] = calls
         _add_reasoning(wire, message, host, reasoning_key)
@@ -231,7 +231,7 @@ def _part(block: ContentBlock, role: Role, position: int) -> dict[str, Any] | No
     """Return one content part; None for blocks that are not content, and for what another model wrote beside text."""
     if isinstance(block, TextBlock):
         return {"type": "text", "text": block.text}
-    if isinstance(block, _UNSAID):
+    if isinstance(block, UNSAID):
         return None
     if isinstance(block, ImageBlock):
         source: dict[str, Any] = {"url": _url(block, block.image, block.image_mimetype, position)}
@@ -289,7 +289,8 @@ def _add_reasoning(wire: Message, message: ChatMessage, host: str, reasoning_key
         wire["reasoning_details"] = known[_DETAILS]
 
 
-def _wire_calls(message: ChatMessage) -> list[ToolCall]:
+def wire_calls(message: ChatMessage) -> list[ToolCall]:
+    """Return the tool calls of a message in wire form, from its blocks, or from the older form."""
     kept = message.additional_kwargs.get(CALLS)
     legacy = [_plain_call(made) for made in kept] if isinstance(kept, list | tuple) else []
     blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
@@ -326,7 +327,8 @@ def _plain_call(made: Any) -> ToolCall:
     return plain
 
 
-def _call_block(made: ToolCall) -> ToolCallBlock:
+def call_block(made: ToolCall) -> ToolCallBlock:
+    """Return the block of a tool call."""
     function = made.get("function") or {}
     written = function.get("arguments") or "{}"
     return ToolCallBlock(
