@@ -110,11 +110,11 @@ class Completion:
 
     def _deltas(self, choice: Choice, random: Random, size: int) -> Iterator[dict[str, Any]]:
         yield {"role": "assistant", "content": ""}
-        for piece in _pieces(choice.reasoning or "", random, size):
+        for piece in pieces(choice.reasoning or "", random, size):
             yield self._reasoning(piece)
         if choice.reasoning == "":
             yield self._reasoning("")
-        for piece in _pieces(choice.content, random, size):
+        for piece in pieces(choice.content, random, size):
             yield {"content": piece}
         for call in choice.calls:
             if choice.lost:
@@ -123,7 +123,7 @@ class Completion:
             place = {} if call.index is None else {"index": call.index}
             named = {"name": call.name, "arguments": ""}
             yield {"tool_calls": [{**place, "id": call.id, "type": "function", "function": named}]}
-            for piece in _pieces(call.arguments, random, size):
+            for piece in pieces(call.arguments, random, size):
                 yield {"tool_calls": [{**place, "function": {"arguments": piece}}]}
 
     def _reasoning(self, text: str) -> dict[str, Any]:
@@ -135,7 +135,7 @@ class Completion:
         }
 
 
-def _pieces(text: str, random: Random, size: int) -> Iterator[str]:
+def pieces(text: str, random: Random, size: int) -> Iterator[str]:
     """Cut ``text`` into pieces of 1 to about twice ``size`` characters, inside words and markers too."""
     start = 0
     while start < len(text):

@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from refrase_integrations.errors import ConfigurationError
+from refrase_integrations.simulator import anthropic
 from refrase_integrations.simulator.answers import answer
 from refrase_integrations.simulator.completion import CREATED, Call, Choice, Completion
 from refrase_integrations.simulator.counting import count_text, count_tokens
@@ -167,7 +168,7 @@ class SimulatedHost:
             record.body = None
         with self._lock:
             self._records.append(record)
-            outcome = self._route(record, headers.get("authorization", ""))
+            outcome = self._route(record, headers.get("authorization") or f"Bearer {headers.get('x-api-key', '')}")
         record.status, record.refusal = outcome.status, outcome.refusal
         _log.debug("%s %s %d", method, path, outcome.status)
         return record, outcome
@@ -182,6 +183,7 @@ class SimulatedHost:
         if self.persona.endpoints == "moonshot":
             handlers["/v1/tokenizers/estimate-token-count"] = ("POST", self._estimate)
             handlers["/v1/users/me/balance"] = ("GET", self._balance)
+            handlers[anthropic.PATH] = ("POST", self._anthropic)
         if record.path.rstrip("/") not in handlers:
             return self._refuse(Refusal(404, "resource_not_found_error", "The requested resource was not found"))
         method, handler = handlers[record.path.rstrip("/")]
@@ -240,7 +242,20 @@ class SimulatedHost:
         return self._json(200, {"data": {"total_tokens": count_tokens(record.body)}})
 
     def _chat(self, record: Recorded) -> Outcome:
-        body: dict[str, Any] = record.body
+        return self._reply(record, record.body, self._spoken)
+
+    def _anthropic(self, record: Recorded) -> Outcome:
+        figures = self._figures(record.body)
+        body = anthropic.chat_body(record.body, None if isinstance(figures, Refusal) else figures)
+        if isinstance(body, Refusal):
+            outcome = self._refuse(body)
+        else:
+            outcome = self._reply(record, body, self._spoken_as_anthropic)
+        if outcome.refusal is None:
+            return outcome
+        return replace(outcome, events=[[_dump(anthropic.error_body(outcome.refusal))]])
+
+    def _reply(self, record: Recorded, body: dict[str, Any], spoken: _Spoken) -> Outcome:
         figures = self._figures(body)
         if isinstance(figures, Refusal):
             return self._refuse(figures)
@@ -261,7 +276,8 @@ class SimulatedHost:
             kind = reply.error_type or _TYPES.get(reply.status, "server_error")
             refusal = Refusal(reply.status, kind, reply.message or f"Scripted error {reply.status}")
             return self._shaped(self._refuse(refusal), reply)
-        return self._shaped(self._complete(body, figures, reply, self._random(record.raw)), reply)
+        random = self._random(record.raw)
+        return self._shaped(spoken(self._complete(body, figures, reply, random), body, random), reply)
 
     # -- models and rules --------------------------------------------------------------------------------
 
@@ -298,7 +314,7 @@ class SimulatedHost:
         self._repeats[digest] += 1
         return Random(f"{self._seed}:{self._repeats[digest]}:{digest.hex()}")  # noqa: S311 - reproducible
 
-    def _complete(self, body: dict[str, Any], figures: Figures, reply: Reply | None, random: Random) -> Outcome:
+    def _complete(self, body: dict[str, Any], figures: Figures, reply: Reply | None, random: Random) -> Completion:
         id = f"chatcmpl-{random.getrandbits(96):024x}"
         bent = bend_request(body, self.quirks, random, thinking=figures.thinking_default)
         wanted = min(body.get("n") or 1, _MOST_CHOICES)
@@ -316,7 +332,10 @@ class SimulatedHost:
         usage = self._usage(body, sum(one.tokens for one in said), sum(one.reasoning_tokens for one in said))
         if reply is not None and reply.usage is not None:
             usage = dict(reply.usage)
-        completion = Completion(id, body.get("model") or figures.id, choices, usage, self.quirks["reasoning_out"])
+        return Completion(id, body.get("model") or figures.id, choices, usage, self.quirks["reasoning_out"])
+
+    def _spoken(self, completion: Completion, body: Mapping[str, Any], random: Random) -> Outcome:
+        id = completion.id
         if not body.get("stream"):
             return self._json(200, completion.whole(), id)
         chunks = completion.chunks(
@@ -327,6 +346,16 @@ class SimulatedHost:
         )
         events = [_packets(_event(chunk), random) for chunk in chunks]
         return Outcome(200, [*events, [_DONE]], "text/event-stream", self._headers(id))
+
+    def _spoken_as_anthropic(self, completion: Completion, body: Mapping[str, Any], random: Random) -> Outcome:
+        id = completion.id
+        if not body.get("stream"):
+            return self._json(200, anthropic.whole(completion), id)
+        events = [
+            _packets(f"event: {name}\n".encode() + _event({"type": name, **data}), random)
+            for name, data in anthropic.events(completion, random, size=self._chunk_size)
+        ]
+        return Outcome(200, events, "text/event-stream", self._headers(id))
 
     def _named(
         self, calls: Sequence[tuple[str, str, str | None]], body: Mapping[str, Any], random: Random
@@ -402,6 +431,10 @@ class SimulatedHost:
             pause=reply.pause,
             cut_after=reply.cut_after,
         )
+
+
+_Spoken = Callable[[Completion, Mapping[str, Any], Random], Outcome]
+"""Puts a completion into a protocol's form."""
 
 
 class _PromptCache:
