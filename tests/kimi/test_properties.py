@@ -231,11 +231,12 @@ def test_any_chunking_of_a_reply_heals_to_the_same(content: list[str], reasoning
         message["tool_calls"] = [{**call, "function": {"name": "f", "arguments": arguments}}]
     whole = [{"id": "r-1", "choices": [{"index": 0, "message": message, "finish_reason": finish}]}]
 
-    assert _healed(body, dialect, chunks) == _healed(body, dialect, whole)
+    practices = Practices(reasoning_as_answer=data.draw(st.sampled_from(["off", "apply"])))
+    assert _healed(body, dialect, chunks, practices) == _healed(body, dialect, whole, practices)
 
 
-def _healed(body: Any, dialect: int, chunks: list[Any]) -> Any:
-    healer = Healer(prepare(call_of(body, dialect)))
+def _healed(body: Any, dialect: int, chunks: list[Any], practices: Practices) -> Any:
+    healer = Healer(prepare(call_of(body, dialect, practices)))
     deltas = [delta for chunk in chunks for delta in healer.feed(chunk)] + healer.close()
     (whole,) = fold(deltas)
     healed = dict(whole)
