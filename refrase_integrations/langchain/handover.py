@@ -26,7 +26,7 @@ from refrase_integrations.kimi.messages import REASONING_KEYS
 from refrase_integrations.kimi.practice import Change, Practice, Prepared, messages_of
 from refrase_integrations.kimi.prepare import leaving
 from refrase_integrations.kimi.wire import Body, Chunk, Message
-from refrase_integrations.langchain.vendors import Vendor, vendor_of, without_settings
+from refrase_integrations.langchain.vendors import ChatVendor, vendor_of, without_settings
 
 WRAPPER = Practice(id="wrapper", statement="Says what the wrapped model does not let through.", sources=())
 """Not a setting: the report names what no practice can change."""
@@ -84,7 +84,7 @@ def hand_over(model: BaseChatModel, prepared: Prepared, passed: Mapping[str, Any
     return Handover(inner, messages, [stop] if isinstance(stop, str) else stop, {**passed, **asked, **arguments})
 
 
-def _arguments(body: Body, vendor: Vendor) -> tuple[dict[str, Any], list[str]]:
+def _arguments(body: Body, vendor: ChatVendor) -> tuple[dict[str, Any], list[str]]:
     """Return the call arguments that carry a body's fields, and the fields that none does."""
     arguments: dict[str, Any] = {}
     lost: list[str] = []
@@ -100,7 +100,7 @@ def _arguments(body: Body, vendor: Vendor) -> tuple[dict[str, Any], list[str]]:
 
 
 def _bound(
-    model: BaseChatModel, body: Body, vendor: Vendor, arguments: dict[str, Any]
+    model: BaseChatModel, body: Body, vendor: ChatVendor, arguments: dict[str, Any]
 ) -> tuple[BaseChatModel, dict[str, Any]]:
     """Let the inner model put the tools into its own form, as its ``bind_tools`` does."""
     if type(model).bind_tools is BaseChatModel.bind_tools:
@@ -135,7 +135,7 @@ class _Origins:
         self._own: dict[int, BaseMessage] = {id(wire): origin for wire, origin in pairs}
         self._results = {origin.tool_call_id: origin for _, origin in pairs if isinstance(origin, ToolMessage)}
 
-    def message(self, wire: Message, vendor: Vendor) -> BaseMessage:
+    def message(self, wire: Message, vendor: ChatVendor) -> BaseMessage:
         """Return the user's own message where no practice touched it, else one in LangChain's form."""
         own = self._own.get(id(wire))
         in_its_form = not (vendor.thinking_blocks and _reasoning_of(wire))

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
 
-from refrase_integrations.errors import ConfigurationError
-from refrase_integrations.kimi.catalogue import find_host
 from refrase_integrations.kimi.catalogue.profile import HostProfile
+from refrase_integrations.kimi.vendors import LITELLM_ROUTES, Vendor
 
 SAMPLING: Mapping[str, tuple[str, ...]] = {
     "temperature": ("temperature",),
@@ -35,19 +33,9 @@ _STANDARD = frozenset({*SAMPLING, *_BODY, "response_format", "parallel_tool_call
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vendor:
+class ChatVendor(Vendor):
     """How one package's chat model is read and spoken to."""
 
-    model: tuple[str, ...] = ("model_name", "model", "model_id")
-    """Attributes that may name the model; the first one set counts."""
-    address: tuple[str, ...] = ("base_url", "api_base", "endpoint_url")
-    """Attributes, dotted, that may hold the endpoint; the first one set counts."""
-    host: str | None = None
-    """Id of the host that the class leads to where no endpoint is set."""
-    routes: Mapping[str, str] = field(default_factory=dict)
-    """Ids of hosts by the first part of the model's name, for a class that routes by it."""
-    elsewhere: str | None = None
-    """Its own address, where no Kimi model is served."""
     body: str | None = None
     """Call argument that is laid over the request's JSON as it is: what the class would drop or rewrite goes in it."""
     arguments: frozenset[str] | None = _STANDARD
@@ -61,64 +49,49 @@ class Vendor:
 
 
 _OF_OPENAI = frozenset({"prompt_cache_key", "reasoning", "seed", "user"})
-_VENDORS: Mapping[str, Vendor] = {
+_VENDORS: Mapping[str, ChatVendor] = {
     # The openai SDK lays extra_body over the request's JSON, messages included.
-    "langchain_openai.BaseChatOpenAI": Vendor(
+    "langchain_openai.BaseChatOpenAI": ChatVendor(
         model=("model_name",),
         address=("root_client.base_url", "root_async_client.base_url", "openai_api_base"),
         elsewhere="https://api.openai.com",
         body="extra_body",
     ),
     # Its SDK is made by the same generator.
-    "langchain_groq.ChatGroq": Vendor(
+    "langchain_groq.ChatGroq": ChatVendor(
         model=("model_name",), address=("groq_api_base",), host="groq", body="extra_body"
     ),
-    "langchain_fireworks.ChatFireworks": Vendor(
+    "langchain_fireworks.ChatFireworks": ChatVendor(
         model=("model_name",), address=("fireworks_api_base",), host="fireworks", body="extra_body"
     ),
-    "langchain_openrouter.ChatOpenRouter": Vendor(
+    "langchain_openrouter.ChatOpenRouter": ChatVendor(
         model=("model_name",),
         address=("openrouter_api_base",),
         host="openrouter",
         arguments=_STANDARD | _OF_OPENAI,
     ),
-    "langchain_nvidia_ai_endpoints.ChatNVIDIA": Vendor(
+    "langchain_nvidia_ai_endpoints.ChatNVIDIA": ChatVendor(
         model=("model",), address=("base_url",), host="nvidia", arguments=None
     ),
-    "langchain_litellm.ChatLiteLLM": Vendor(
+    "langchain_litellm.ChatLiteLLM": ChatVendor(
         address=("api_base",),
-        routes={
-            "moonshot": "moonshot",
-            "openrouter": "openrouter",
-            "together_ai": "together",
-            "fireworks_ai": "fireworks",
-            "deepinfra": "deepinfra",
-            "novita": "novita",
-            "groq": "groq",
-            "baseten": "baseten",
-            "nvidia_nim": "nvidia",
-            "azure_ai": "azure",
-            "bedrock": "bedrock",
-            "dashscope": "dashscope",
-            "huggingface": "huggingface",
-            "vertex_ai": "vertex",
-        },
+        routes=LITELLM_ROUTES,
     ),
-    "langchain_aws.ChatBedrockConverse": Vendor(
+    "langchain_aws.ChatBedrockConverse": ChatVendor(
         model=("base_model_id", "model_id"),
         address=("endpoint_url",),
         host="bedrock",
         arguments=frozenset({"temperature", "top_p", "max_tokens", "response_format"}),
         choices={"required": "any"},
     ),
-    "langchain_aws.ChatBedrock": Vendor(
+    "langchain_aws.ChatBedrock": ChatVendor(
         model=("base_model_id", "model_id"),
         address=("endpoint_url",),
         host="bedrock",
         arguments=frozenset({"temperature", "top_p", "max_tokens"}),
         choices={"required": "any"},
     ),
-    "langchain_anthropic.ChatAnthropic": Vendor(
+    "langchain_anthropic.ChatAnthropic": ChatVendor(
         model=("model",),
         address=("anthropic_api_url",),
         elsewhere="https://api.anthropic.com",
@@ -128,10 +101,10 @@ _VENDORS: Mapping[str, Vendor] = {
         fills={"max_tokens": 4096},
     ),
 }
-_UNKNOWN = Vendor()
+_UNKNOWN = ChatVendor()
 
 
-def vendor_of(model: BaseChatModel) -> Vendor:
+def vendor_of(model: BaseChatModel) -> ChatVendor:
     """Return what is known of a chat model's class, or of the nearest class above it."""
     for kind in type(model).__mro__:
         known = _VENDORS.get(f"{kind.__module__.partition('.')[0]}.{kind.__name__}")
@@ -142,41 +115,12 @@ def vendor_of(model: BaseChatModel) -> Vendor:
 
 def model_name_of(model: BaseChatModel) -> str | None:
     """Return the name under which a chat model asks for its model, or None where it does not tell."""
-    vendor = vendor_of(model)
-    name = _first(model, vendor.model)
-    route, slash, rest = (name or "").partition("/")
-    return rest if slash and route in vendor.routes else name
+    return vendor_of(model).name_of(model)
 
 
 def host_of(model: BaseChatModel, host: str | None = None) -> HostProfile:
-    """Return the host that a chat model sends to.
-
-    Args:
-        model: the chat model.
-        host: id of the host, where the user names it.
-
-    Raises:
-        ConfigurationError: neither the model nor the user tells, or the address is one where no Kimi model is served.
-    """
-    if host is not None:
-        return find_host(host)
-    vendor, kind = vendor_of(model), type(model).__name__
-    url = _first(model, vendor.address)
-    if url is not None:
-        if vendor.elsewhere is not None and url.startswith(vendor.elsewhere):
-            raise ConfigurationError(
-                f"{kind} sends to {vendor.elsewhere}, which serves no Kimi model: give it the base_url of a host that "
-                "does, or name the host with with_kimi_practices(model, host=...)"
-            )
-        return find_host(None, url)
-    route = (_first(model, vendor.model) or "").partition("/")[0]
-    known = vendor.routes.get(route, vendor.host)
-    if known is None:
-        raise ConfigurationError(
-            f"{kind} does not tell where it sends: name the host with with_kimi_practices(model, host=...), such as "
-            "'moonshot', 'vllm' or 'openrouter' (`refrase-kimi hosts` lists them)"
-        )
-    return find_host(known)
+    """Return the host that a chat model sends to; see `Vendor.host_of`."""
+    return vendor_of(model).host_of(model, host)
 
 
 def settings_of(model: BaseChatModel) -> dict[str, Any]:
@@ -222,14 +166,3 @@ def without_settings(model: BaseChatModel, kept: Mapping[str, Any]) -> BaseChatM
 
 def _kwargs_of(model: BaseChatModel) -> Mapping[str, Any]:
     return getattr(model, "model_kwargs", None) or {}
-
-
-def _first(model: BaseChatModel, paths: tuple[str, ...]) -> str | None:
-    for path in paths:
-        try:
-            value = attrgetter(path)(model)
-        except AttributeError:
-            continue
-        if value is not None and str(value):
-            return str(value)
-    return None
