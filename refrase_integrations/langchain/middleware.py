@@ -16,7 +16,10 @@ from langchain.agents.middleware.types import (
     ToolCallRequest,
     hook_config,
 )
+from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, BaseMessage, HumanMessage, ToolMessage
+from langchain_core.runnables import RunnableWithFallbacks
+from langchain_core.runnables.base import RunnableBindingBase
 from langgraph import errors as langgraph_errors
 from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import Runtime
@@ -28,6 +31,8 @@ from refrase_integrations.kimi.catalogue import find_host, knows_model
 from refrase_integrations.kimi.settings import Practices
 from refrase_integrations.langchain.base import PracticedChatModel
 from refrase_integrations.langchain.messages import error_of
+from refrase_integrations.langchain.vendors import model_name_of
+from refrase_integrations.langchain.wrapper import with_kimi_practices
 
 _log = logging.getLogger("refrase_integrations")
 
@@ -123,18 +128,32 @@ class KimiMiddleware(AgentMiddleware[KimiState, Any, Any]):
 
     def _practised(self, request: ModelRequest[Any]) -> ModelRequest[Any] | None:
         model: Any = request.model
-        name = self.model_name or str(getattr(model, "model_name", None) or getattr(model, "model", None) or "")
-        if not isinstance(model, PracticedChatModel) and not (self.model_name or (name and knows_model(name))):
-            if name not in _passed_over:
-                _passed_over.add(name)
-                _log.warning(
-                    "KimiMiddleware: the model %r is not in the catalogue and is left as it is. If it is a Kimi model: "
-                    "KimiMiddleware(model_name=...)",
-                    name or type(model).__name__,
-                )
+        settings = request.model_settings
+        while isinstance(model, RunnableBindingBase):  # create_agent would lose what is bound
+            bound = {key: value for key, value in model.kwargs.items() if key not in ("tools", "tool_choice")}
+            settings, model = {**bound, **settings}, model.bound
+        first = model.runnable if isinstance(model, RunnableWithFallbacks) else model
+        if not self._knows(first):
             return None
-        practices = self.practices.over(Practices.of(getattr(model, "practices", None)), _BENEATH)
-        return request.override(model=model.model_copy(update={"practices": practices}))
+        practices = self.practices.over(Practices.of(getattr(first, "practices", None)), _BENEATH)
+        practised = with_kimi_practices(model, self.model_name, self.host, practices)
+        return request.override(model=practised, model_settings=settings)
+
+    def _knows(self, model: Any) -> bool:
+        if self.model_name or isinstance(model, PracticedChatModel):
+            return True
+        name = model_name_of(model) if isinstance(model, BaseChatModel) else None
+        if name is not None and knows_model(name):
+            return True
+        told = name or type(model).__name__
+        if told not in _passed_over:
+            _passed_over.add(told)
+            _log.warning(
+                "KimiMiddleware: the model %r is not in the catalogue and is left as it is. If it is a Kimi model: "
+                "KimiMiddleware(model_name=...)",
+                told,
+            )
+        return False
 
     def _judged(self, request: ModelRequest[Any], response: ModelResponse[Any]) -> ModelResponse[Any]:
         reply = next((message for message in response.result if isinstance(message, AIMessage)), None)

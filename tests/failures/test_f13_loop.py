@@ -16,7 +16,7 @@ from refrase_integrations.langchain import ChatKimi, KimiMiddleware
 from refrase_integrations.llamaindex import Kimi
 from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.conversations import MODES
-from tests.langchain.agents import run
+from tests.langchain.agents import SURFACES, run
 
 QUESTION = "What is the weather in Paris?"
 
@@ -67,11 +67,13 @@ RUNS = {"langgraph": run_langgraph, "llamaindex": run_llamaindex}
 
 
 @pytest.mark.parametrize("mode", MODES)
-async def test_the_middleware_has_the_guard_on(mode: str) -> None:
+@pytest.mark.parametrize("surface", SURFACES)
+async def test_the_middleware_has_the_guard_on(surface: str, mode: str) -> None:
     tool = Tool()
     with KimiSimulator(script=stuck) as simulator:
-        model = ChatKimi(**made_for(simulator, None))
-        state = await run(mode, create_agent(model, [tool.get_weather], middleware=[KimiMiddleware()]), QUESTION)
+        model = SURFACES[surface](simulator)
+        agent = create_agent(model, [tool.get_weather], middleware=[KimiMiddleware("moonshot")])
+        state = await run(mode, agent, QUESTION)
         assert simulator.refusals == []
     assert tool.calls == 11
     assert state["messages"][-1].text.startswith(f"{MARKER} Stopped")

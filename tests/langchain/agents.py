@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from langchain_openai import ChatOpenAI
+
 from refrase_integrations.langchain import ChatKimi
 from refrase_integrations.simulator import KimiSimulator
+from tests.langchain import wrapped
 
 MODELS = {
     "moonshot hybrid": ("moonshot", "kimi-k2.6"),
@@ -26,6 +29,15 @@ def chat_kimi(simulator: KimiSimulator, name: str = "moonshot hybrid", **fields:
     """A ChatKimi that talks to the simulator."""
     host, model = MODELS[name]
     return ChatKimi(**{"model": model, "host": host, "base_url": simulator.base_url, "api_key": "sk-test", **fields})
+
+
+def chat_openai(simulator: KimiSimulator, name: str = "moonshot hybrid", **fields: Any) -> ChatOpenAI:
+    """A plain ChatOpenAI that talks to the simulator."""
+    return wrapped.chat_openai(simulator, **{"model": MODELS[name][1], **fields})
+
+
+SURFACES = {"ChatKimi": chat_kimi, "ChatOpenAI": chat_openai}
+"""Models that an agent may be given, by a name for the test."""
 
 
 async def run(mode: str, agent: Any, given: Any, config: dict[str, Any] | None = None) -> dict[str, Any]:

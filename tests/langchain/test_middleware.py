@@ -22,7 +22,7 @@ from refrase_integrations.errors import CatalogueError, ConfigurationError, Refr
 from refrase_integrations.langchain import KimiMiddleware
 from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.conversations import MODES
-from tests.langchain.agents import MODELS, chat_kimi, kinds, run, texts, thinks
+from tests.langchain.agents import MODELS, SURFACES, chat_kimi, kinds, run, texts, thinks
 
 QUESTION = "What is the population of Paris?"
 SCHEMA = {
@@ -70,13 +70,19 @@ ANSWER = Reply(reasoning="I have it.", content="2,048,472 people.")
 BROKEN = '{"city": "Par'
 
 
+@pytest.fixture(params=SURFACES)
+def model(request: pytest.FixtureRequest) -> Any:
+    """A model that has the practices by itself, and one that knows nothing of them."""
+    return SURFACES[request.param]
+
+
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", MODELS)
-async def test_an_agent_runs_and_its_state_tells_what_was_done(name: str, mode: str) -> None:
+async def test_an_agent_runs_and_its_state_tells_what_was_done(name: str, mode: str, model: Any) -> None:
     reasoning = "Look it up." if thinks(name) else None
     script = [calling(PARIS, reasoning=reasoning), Reply("2,048,472 people.", reasoning=reasoning)]
     with KimiSimulator(MODELS[name][0], script=script) as simulator:
-        agent = create_agent(chat_kimi(simulator, name), [get_population], middleware=[KimiMiddleware()])
+        agent = create_agent(model(simulator, name), [get_population], middleware=[KimiMiddleware(MODELS[name][0])])
         state = await run(mode, agent, QUESTION)
         assert simulator.refusals == []
         assert len(simulator.requests) == 2
@@ -136,10 +142,10 @@ class TestUnreadableCalls:
         assert kinds(state) == ["human", "ai"]
         assert state["messages"][-1].text == ""
 
-    async def test_go_back_to_the_model_with_what_was_wrong(self, mode: str) -> None:
+    async def test_go_back_to_the_model_with_what_was_wrong(self, mode: str, model: Any) -> None:
         script = [calling(BROKEN), calling(BROKEN), calling(PARIS), ANSWER]
         with KimiSimulator(script=script) as simulator:
-            agent = create_agent(chat_kimi(simulator), [get_population], middleware=[KimiMiddleware()])
+            agent = create_agent(model(simulator), [get_population], middleware=[KimiMiddleware("moonshot")])
             state = await run(mode, agent, QUESTION)
             assert simulator.refusals == []
         assert kinds(state) == ["human", "ai", "tool", "ai", "tool", "ai"]
@@ -151,10 +157,12 @@ class TestUnreadableCalls:
             ]
         )
 
-    async def test_are_sent_back_twice_and_then_the_run_ends_with_words(self, mode: str) -> None:
+    async def test_are_sent_back_twice_and_then_the_run_ends_with_words(self, mode: str, model: Any) -> None:
         with KimiSimulator(script=lambda body: calling(BROKEN)) as simulator:
             agent = create_agent(
-                chat_kimi(simulator), [get_population], middleware=[KimiMiddleware(practices={"tool_repair": "off"})]
+                model(simulator),
+                [get_population],
+                middleware=[KimiMiddleware("moonshot", practices={"tool_repair": "off"})],
             )
             state = await run(mode, agent, QUESTION)
             assert simulator.refusals == []
@@ -164,21 +172,21 @@ class TestUnreadableCalls:
             "Stopped: the arguments of the call to get_population could not be read, 3 times in this turn."
         )
 
-    async def test_beside_good_ones_are_answered_while_those_run(self, mode: str) -> None:
+    async def test_beside_good_ones_are_answered_while_those_run(self, mode: str, model: Any) -> None:
         with KimiSimulator(script=[calling(BROKEN, PARIS), ANSWER]) as simulator:
-            agent = create_agent(chat_kimi(simulator), [get_population], middleware=[KimiMiddleware()])
+            agent = create_agent(model(simulator), [get_population], middleware=[KimiMiddleware("moonshot")])
             state = await run(mode, agent, QUESTION)
             assert simulator.refusals == []
         assert kinds(state) == ["human", "ai", "tool", "tool", "ai"]
         assert texts(state, "tool")[1] == "Paris: 2048472"
         assert state["messages"][2].status == "error"
 
-    async def test_in_a_structured_run_are_an_error_in_the_end(self, mode: str) -> None:
+    async def test_in_a_structured_run_are_an_error_in_the_end(self, mode: str, model: Any) -> None:
         with KimiSimulator(script=lambda body: calling(BROKEN)) as simulator:
             agent = create_agent(
-                chat_kimi(simulator),
+                model(simulator),
                 [get_population],
-                middleware=[KimiMiddleware(practices={"tool_repair": "off"})],
+                middleware=[KimiMiddleware("moonshot", practices={"tool_repair": "off"})],
                 response_format=ToolStrategy(City),
             )
             with pytest.raises(StructuredOutputError, match="get_population could not be read, 3 times"):
@@ -193,11 +201,11 @@ class TestCallsThatDoNotFit:
             await run(mode, create_agent(chat_kimi(simulator), [remote.tool()]), QUESTION)
         assert remote.seen == [WRONG]
 
-    async def test_are_answered_with_what_is_wrong(self, mode: str) -> None:
+    async def test_are_answered_with_what_is_wrong(self, mode: str, model: Any) -> None:
         remote = Remote()
         script = [calling(WRONG), calling(WRONG), calling(PARIS), ANSWER]
         with KimiSimulator(script=script) as simulator:
-            agent = create_agent(chat_kimi(simulator), [remote.tool()], middleware=[KimiMiddleware()])
+            agent = create_agent(model(simulator), [remote.tool()], middleware=[KimiMiddleware("moonshot")])
             state = await run(mode, agent, QUESTION)
             assert simulator.refusals == []
         assert remote.seen == [PARIS]
@@ -206,16 +214,16 @@ class TestCallsThatDoNotFit:
             "Error: 'city' must be a string, got an array. Correct the call, or go on without it."
         )
 
-    async def test_are_made_where_a_human_mends_them(self, mode: str) -> None:
+    async def test_are_made_where_a_human_mends_them(self, mode: str, model: Any) -> None:
         remote = Remote()
         human = HumanInTheLoopMiddleware({"get_population": True})
         with KimiSimulator(
             script=[calling(WRONG), calling(WRONG), Reply("So it is.", reasoning="There.")]
         ) as simulator:
             agent = create_agent(
-                chat_kimi(simulator),
+                model(simulator),
                 [remote.tool()],
-                middleware=[human, KimiMiddleware()],
+                middleware=[human, KimiMiddleware("moonshot")],
                 checkpointer=InMemorySaver(),
             )
             thread = {"configurable": {"thread_id": "1"}}
@@ -225,10 +233,12 @@ class TestCallsThatDoNotFit:
             assert simulator.refusals == []
         assert remote.seen == [PARIS]
 
-    async def test_of_a_tool_that_nobody_declared_are_answered_with_the_names_that_exist(self, mode: str) -> None:
+    async def test_of_a_tool_that_nobody_declared_are_answered_with_the_names_that_exist(
+        self, mode: str, model: Any
+    ) -> None:
         people = calling(PARIS, name="get_people")
         with KimiSimulator(script=[people, people, calling(PARIS), ANSWER]) as simulator:
-            agent = create_agent(chat_kimi(simulator), [get_population], middleware=[KimiMiddleware()])
+            agent = create_agent(model(simulator), [get_population], middleware=[KimiMiddleware("moonshot")])
             state = await run(mode, agent, QUESTION)
             assert simulator.refusals == []
         assert "get_population" in texts(state, "tool")[0]
@@ -248,7 +258,7 @@ class Narrowing(AgentMiddleware[Any, Any, Any]):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("order", ["before", "behind"])
 @pytest.mark.parametrize("guarded", [False, True])
-async def test_a_tool_that_was_not_offered_is_not_run(guarded: bool, order: str, mode: str) -> None:
+async def test_a_tool_that_was_not_offered_is_not_run(guarded: bool, order: str, mode: str, model: Any) -> None:
     """F19: LangChain runs every tool it knows, offered or not."""
     deleted: list[str] = []
 
@@ -257,13 +267,14 @@ async def test_a_tool_that_was_not_offered_is_not_run(guarded: bool, order: str,
         deleted.append(city)
         return "gone"
 
-    ours = [KimiMiddleware()] if guarded else []
+    ours = [KimiMiddleware("moonshot")] if guarded else []
     middleware = [*ours, Narrowing()] if order == "before" else [Narrowing(), *ours]
-    with KimiSimulator(script=[*[calling(PARIS, name="delete_city")] * 2, ANSWER]) as simulator:
-        agent = create_agent(chat_kimi(simulator), [get_population, delete_city], middleware=middleware)
+    script = [*[calling(PARIS, name="delete_city")] * 2, ANSWER]
+    with KimiSimulator(script=script, strict=guarded) as simulator:
+        agent = create_agent(model(simulator), [get_population, delete_city], middleware=middleware)
         state = await run(mode, agent, QUESTION)
         assert simulator.refusals == []
-    assert deleted == ([] if guarded else ["Paris"])
+    assert bool(deleted) is not guarded
     if guarded:
         assert texts(state, "tool") == snapshot(
             ["Error: there is no tool 'delete_city'; there are: get_population. Correct the call, or go on without it."]
@@ -304,33 +315,33 @@ class TestStructuredResponses:
     """The simulated model answers in text, however often it is asked for the tool."""
 
     @pytest.mark.parametrize("name", ["moonshot hybrid", "vllm instruct"])
-    async def test_a_missing_one_is_an_error(self, mode: str, name: str) -> None:
+    async def test_a_missing_one_is_an_error(self, mode: str, name: str, model: Any) -> None:
         with KimiSimulator(MODELS[name][0], script=lambda body: Reply("It is a big city.")) as simulator:
             agent = create_agent(
-                chat_kimi(simulator, name),
+                model(simulator, name),
                 [get_population],
-                middleware=[KimiMiddleware()],
+                middleware=[KimiMiddleware(MODELS[name][0])],
                 response_format=ToolStrategy(City),
             )
             with pytest.raises(StructuredOutputError, match="answered in text"):
                 await run(mode, agent, QUESTION)
 
-    async def test_a_stopped_loop_is_an_error_too(self, mode: str) -> None:
+    async def test_a_stopped_loop_is_an_error_too(self, mode: str, model: Any) -> None:
         with KimiSimulator(script=lambda body: calling(PARIS)) as simulator:
             agent = create_agent(
-                chat_kimi(simulator),
+                model(simulator),
                 [get_population],
-                middleware=[KimiMiddleware()],
+                middleware=[KimiMiddleware("moonshot")],
                 response_format=ToolStrategy(City),
             )
             with pytest.raises(StructuredOutputError, match="the loop guard stopped it"):
                 await run(mode, agent, QUESTION)
 
     @pytest.mark.parametrize("form", [City, ToolStrategy(City)])
-    async def test_it_comes_without_a_refusal(self, mode: str, form: Any) -> None:
+    async def test_it_comes_without_a_refusal(self, mode: str, form: Any, model: Any) -> None:
         with KimiSimulator() as simulator:
             agent = create_agent(
-                chat_kimi(simulator), [get_population], middleware=[KimiMiddleware()], response_format=form
+                model(simulator), [get_population], middleware=[KimiMiddleware("moonshot")], response_format=form
             )
             question = "What is the population of Paris? The name of the city is Paris, its population 2048472."
             state = await run(mode, agent, question)
@@ -398,7 +409,7 @@ class TestSettings:
         with pytest.raises(ConfigurationError, match="nudge"):
             KimiMiddleware(nudge=-1)
 
-    async def test_through_a_checkpointer_and_a_second_turn(self) -> None:
+    async def test_through_a_checkpointer_and_a_second_turn(self, model: Any) -> None:
         script = [
             calling(BROKEN),
             calling(PARIS),
@@ -408,9 +419,9 @@ class TestSettings:
         ]
         with KimiSimulator(script=script) as simulator:
             agent = create_agent(
-                chat_kimi(simulator),
+                model(simulator),
                 [get_population],
-                middleware=[KimiMiddleware(practices={"tool_repair": "off"})],
+                middleware=[KimiMiddleware("moonshot", practices={"tool_repair": "off"})],
                 checkpointer=InMemorySaver(),
             )
             thread = {"configurable": {"thread_id": "1"}}
