@@ -503,9 +503,7 @@ def sizes() -> dict[str, float]:
     added = {"refrase-integrations[langchain]": ours}
     if installed("langchain_openai"):
         added["langchain-openai"] = installed_bytes("langchain-openai")
-    return {
-        name: sum(size for part, size in parts.items() if part not in base) / 1e6 for name, parts in added.items()
-    }
+    return {name: sum(size for part, size in parts.items() if part not in base) / 1e6 for name, parts in added.items()}
 
 
 # -- the command -------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict
@@ -93,8 +93,8 @@ class Delta(TypedDict, total=False):
 class Step(Protocol):
     """One stage of healing for one reply. No I/O; it holds back what it cannot decide yet."""
 
-    def feed(self, delta: Delta) -> Iterable[Delta]:
-        """Take one delta, return what may go on."""
+    def feed(self, delta: Delta) -> Sequence[Delta]:
+        """Take one delta, return what may go on: the same object where nothing about it changes."""
 
     def close(self, finish_reason: str | None) -> Iterable[Delta]:
         """The reply is over: return what was held back, notes, perhaps a corrected finish reason or a followup."""

@@ -211,14 +211,12 @@ class _Line:
         return delta
 
     def _through(self, deltas: list[Delta], start: int) -> list[Delta]:
-        for step in self._steps[start:]:
-            if not deltas:
-                return deltas
-            passed: list[Delta] = []
-            for delta in deltas:
-                passed += step.feed(delta)
-            deltas = passed
-        return [delta for delta in map(self._taken, deltas) if delta]
+        for step in self._steps[start:] if start else self._steps:
+            if len(deltas) == 1:
+                deltas = step.feed(deltas[0])
+            else:
+                deltas = [passed for delta in deltas for passed in step.feed(delta)]
+        return [taken for delta in deltas if (taken := self._taken(delta))]
 
     def _taken(self, delta: Delta) -> Delta:
         if self._handed_out:  # only here: the steps have to see the text, a call may have leaked into it
@@ -247,8 +245,10 @@ class _Governed:
         self._practice, self._mode, self._step, self._prepared = practice, mode, step, prepared
 
     def feed(self, delta: Delta) -> list[Delta]:
-        made = self._said(self._step.feed(delta))
-        return [delta] if self._mode == "warn" else made
+        made = self._step.feed(delta)
+        if len(made) != 1 or made[0] is not delta:  # nearly every piece of text passes as it is
+            made = self._said(made)
+        return [delta] if self._mode == "warn" else list(made)
 
     def close(self, finish_reason: str | None) -> list[Delta]:
         made = self._said(self._step.close(finish_reason))

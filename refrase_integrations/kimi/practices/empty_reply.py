@@ -14,7 +14,7 @@ second reply, behind the reasoning of the first. One empty choice of several (``
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from refrase_integrations.errors import EmptyReply
 from refrase_integrations.kimi.followups import answers, may_follow_up
@@ -48,7 +48,7 @@ class _Watch:
         self._reasoned = False
         self._usage: Usage = {}
 
-    def feed(self, delta: Delta) -> Iterable[Delta]:
+    def feed(self, delta: Delta) -> Sequence[Delta]:
         if not self._answered:
             self._answered = answers(delta)
             self._reasoned = self._reasoned or bool(delta.get("reasoning", "").strip())

@@ -7,7 +7,7 @@ tests after every edit makes the same call a dozen times and is not stuck.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 from refrase_integrations.errors import LoopStopped
@@ -79,7 +79,7 @@ class _Stop:
         self._made: list[ToolCall] = []
         self._spoke = False
 
-    def feed(self, delta: Delta) -> Iterable[Delta]:
+    def feed(self, delta: Delta) -> Sequence[Delta]:
         self._spoke = self._spoke or bool(delta.get("content"))
         if "tool_calls" not in delta:
             return [delta]

@@ -7,7 +7,7 @@ streamed as reasoning by then: it stands in both places.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from refrase_integrations.kimi.followups import answers
 from refrase_integrations.kimi.practice import Change, Delta, Practice, Prepared, Reference, Step
@@ -23,7 +23,7 @@ class _Take:
         self._reasoning: list[str] = []
         self._answered = False
 
-    def feed(self, delta: Delta) -> Iterable[Delta]:
+    def feed(self, delta: Delta) -> Sequence[Delta]:
         if not self._answered:
             self._answered = answers(delta)
             self._reasoning.append(delta.get("reasoning", ""))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, cast
 
 from refrase_integrations.kimi.messages import REASONING_KEYS, map_messages, with_fields
@@ -51,7 +51,7 @@ class _Restore:
     def __init__(self) -> None:
         self._restorers = {"content": Restorer(), "reasoning": Restorer()}
 
-    def feed(self, delta: Delta) -> Iterable[Delta]:
+    def feed(self, delta: Delta) -> Sequence[Delta]:
         changed: dict[str, Any] = dict(delta)
         for key, restorer in self._restorers.items():
             if key in changed:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from refrase_integrations.errors import ToolSchemaError
@@ -126,7 +126,7 @@ class _Fit:
         self._answer: str | None = None
         self._others = False
 
-    def feed(self, delta: Delta) -> Iterable[Delta]:
+    def feed(self, delta: Delta) -> Sequence[Delta]:
         kept: dict[str, Any] = dict(delta)
         self._reasoning.append(delta.get("reasoning", ""))
         self._content.append(delta.get("content", ""))

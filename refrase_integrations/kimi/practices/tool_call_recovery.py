@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
 from refrase_integrations.kimi.followups import may_follow_up, no_such_tool
@@ -73,7 +73,7 @@ class _Recover:
     def _parser(self, tools: Iterable[Tool]) -> K2Parser | K3Parser:
         return K2Parser(tools) if self._native == "k2" else K3Parser()
 
-    def feed(self, delta: Delta) -> Iterable[Delta]:
+    def feed(self, delta: Delta) -> Sequence[Delta]:
         if "tool_calls" in delta:
             self._structured.extend(delta["tool_calls"])
         out: Delta = cast(Delta, {key: value for key, value in delta.items() if key not in ("content", "reasoning")})

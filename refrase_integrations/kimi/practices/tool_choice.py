@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from refrase_integrations.kimi.followups import continued, may_follow_up, reply_message
@@ -74,7 +74,7 @@ class _Insist:
         self._called = False
         self._seed = prepared.call.salt
 
-    def feed(self, delta: Delta) -> Iterable[Delta]:
+    def feed(self, delta: Delta) -> Sequence[Delta]:
         self._seed = str(delta.get("extra", {}).get("id") or self._seed)
         if delta.get("tool_calls"):
             self._called = True

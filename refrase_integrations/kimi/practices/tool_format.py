@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from refrase_integrations.kimi.followups import continued, reply_message
@@ -71,7 +71,7 @@ class _HandBack:
         self._builtin: list[ToolCall] = []
         self._own = False
 
-    def feed(self, delta: Delta) -> Iterable[Delta]:
+    def feed(self, delta: Delta) -> Sequence[Delta]:
         for key, said in self._said.items():
             said.append(cast("dict[str, Any]", delta).get(key, ""))
         calls = delta.get("tool_calls")

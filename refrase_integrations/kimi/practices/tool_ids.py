@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 from refrase_integrations.kimi.messages import with_fields
@@ -83,7 +83,7 @@ class _Identify:
         self._seed = prepared.call.salt
         self._position = 0
 
-    def feed(self, delta: Delta) -> Iterable[Delta]:
+    def feed(self, delta: Delta) -> Sequence[Delta]:
         seed = delta.get("extra", {}).get("id")
         if seed and isinstance(seed, str):
             self._seed = seed

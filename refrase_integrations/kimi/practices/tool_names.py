@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
 
@@ -74,7 +74,7 @@ class _Rename:
     def __init__(self, back: Mapping[str, str]) -> None:
         self._back = back
 
-    def feed(self, delta: Delta) -> Iterable[Delta]:
+    def feed(self, delta: Delta) -> Sequence[Delta]:
         if "tool_calls" not in delta:
             return [delta]
         return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 from refrase_integrations.errors import ToolSchemaError
@@ -88,7 +88,7 @@ class _Validate:
         self._content: list[str] = []
         self._reasoning: list[str] = []
 
-    def feed(self, delta: Delta) -> Iterable[Delta]:
+    def feed(self, delta: Delta) -> Sequence[Delta]:
         self._content.append(delta.get("content", ""))
         self._reasoning.append(delta.get("reasoning", ""))
         if "tool_calls" not in delta:
