@@ -1,0 +1,481 @@
+"""The outline of a prompt: what may not be edited, and its sentences with the scope in which each holds.
+
+A prompt is markdown, XML-like tags, plain lines or all of them. The reading is cautious: what it does not understand it
+calls fixed.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Literal, NamedTuple
+
+from refrase_integrations.kimi.prompt.phrases import HAN, one_of, phrases
+
+Kind = Literal["sentence", "item", "step", "heading", "lead", "label"]
+
+
+class Unit(NamedTuple):
+    """A sentence, a list item's sentence, a heading."""
+
+    start: int
+    end: int
+    """Characters of the text, without bullet and surrounding white space."""
+    kind: Kind
+    """step: of a numbered list. lead: ends in a colon and opens what follows. label: ``key: value``, a table row."""
+    scope: tuple[str, ...]
+    """Headings, tags and conditions under which it stands, less those that limit nothing (``Rules``)."""
+    block: int
+    """Number of the paragraph or list item it belongs to."""
+    example: bool
+    fixed: bool
+    """Its place means something (examples, steps, labels, parents of nested items): it may not go."""
+
+
+@dataclass(slots=True)
+class Outline:
+    """What `outline` reads out of a prompt."""
+
+    text: str
+    guards: list[tuple[int, int]]
+    """Spans that may not be edited, in order, none in another: code, templates, quotations, tags."""
+    units: list[Unit] = field(default_factory=list)
+    blocks: list[tuple[int, int]] = field(default_factory=list)
+    """Per block its whole lines, bullet and last line break included."""
+    rules: list[tuple[int, int]] = field(default_factory=list)
+    """Lines that only draw a line (``-----``), and the runs around a title."""
+    examples: list[tuple[int, int]] = field(default_factory=list)
+    """Lines of pasted examples."""
+
+    def guarded(self, start: int, end: int) -> bool:
+        """Tell whether any of ``start`` to ``end`` may not be edited."""
+        at = bisect_right(self.guards, (start, end)) - 1
+        if at >= 0 and self.guards[at][1] > start:
+            return True
+        return at + 1 < len(self.guards) and self.guards[at + 1][0] < end
+
+    def guards_in(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Return the guarded spans that meet ``start`` to ``end``."""
+        at = max(0, bisect_right(self.guards, (start, end)) - 1)
+        found = []
+        while at < len(self.guards) and self.guards[at][0] < end:
+            if self.guards[at][1] > start:
+                found.append(self.guards[at])
+            at += 1
+        return found
+
+
+def limits_nothing(title: str) -> bool:
+    """Tell whether a heading or lead-in (``Important rules:``) leaves what stands below it as wide as it is."""
+    return _words().general.fullmatch(title) is not None
+
+
+def outline(text: str, keep: Sequence[str] = ()) -> Outline:
+    """Read a prompt.
+
+    Args:
+        text: the prompt.
+        keep: openings of lines that belong to somebody else: such a line is left alone and counts as nothing.
+
+    Returns:
+        The outline; every position counts characters of ``text``.
+    """
+    return _Reader(text, tuple(keep)).read()
+
+
+# -- what may not be edited ----------------------------------------------------------------------------------
+
+# One character tells what may begin here; the pattern behind it decides. Unclosed fences go on to the end.
+_SIGNS = re.compile(r"[`\"“「『《‘{}<$%\[]|~~~|(?<![\w`])'")
+_QUOTES = {"“": "”", "「": "」", "『": "』", "《": "》", "‘": "’"}
+_FENCE = re.compile(r"(`{3,}|~{3,})[^\n]*(?:\n.*?(?:^[ \t>]*\1[`~]*[ \t]*$|\Z)|\Z)", re.DOTALL | re.MULTILINE)
+_SPAN = re.compile(r"(`+)(?!`)[^\n]*?(?<!`)\1(?!`)")
+_SINGLE = re.compile(r"'(?:[^'\n]|(?<=\w)'(?=\w)){1,300}'(?!\w)")
+_TRIPLE = re.compile(r'"""(?:.*?)"""', re.DOTALL)
+_TAG = re.compile(r"</?[A-Za-z!?][^<>\n]{0,200}>|<{2,3}[^<>\n]{1,60}>{2,3}")
+_SLOT = re.compile(r"\$[A-Za-z_]\w*|%\([A-Za-z_]\w*\)[sdif]|%[sd]\b|\[\[[^\[\]\n]{1,60}\]\]|\[[A-Z][A-Z0-9_ ]*\]")
+
+
+def _guards(text: str) -> list[tuple[int, int]]:
+    spans: list[tuple[int, int]] = []
+    braces: list[int] = []
+    at, end = 0, len(text)
+    paragraph = -1  # up to where straight quotes were paired already
+    while match := _SIGNS.search(text, at):
+        start, sign = match.start(), match.group()[0]
+        at, found = start + 1, None
+        if sign == "{":
+            braces.append(start)
+        elif sign == "}":
+            if braces:
+                opened = braces.pop()
+                spans.append((opened - (text[opened - 1 : opened] == "$"), start + 1))
+        elif sign in "`~":
+            found = _FENCE.match(text, start) if text.startswith(("```", "~~~"), start) else None
+            if found and text[text.rfind("\n", 0, start) + 1 : start].strip(" \t>-*0123456789."):
+                found = None  # three backticks inside a line
+            found = found or (_SPAN.match(text, start) if sign == "`" else None)
+        elif sign == '"':
+            found = _TRIPLE.match(text, start)
+            if not found and start > paragraph:
+                paragraph = text.find("\n\n", start)
+                paragraph = end if paragraph < 0 else paragraph
+                spans.extend(_straight(text, start, paragraph))
+        elif sign in _QUOTES:
+            closed = text.find(_QUOTES[sign], start + 1)
+            blank = text.find("\n\n", start, closed) if closed >= 0 else 0
+            if closed >= 0 and blank < 0:
+                spans.append((start, closed + 1))
+        elif sign == "'":
+            found = _SINGLE.match(text, start)
+        elif sign == "<":
+            found = _TAG.match(text, start)
+        else:
+            found = _SLOT.match(text, start)
+        if found:
+            spans.append(found.span())
+            at = found.end()
+    first, last = text.find("{%"), text.rfind("%}")
+    if 0 <= first < last:
+        spans.append((first, last + 2))  # a sentence in a branch may be missing when the template is filled
+    if "{{#" in text or "{{^" in text:
+        first = min(place for place in (text.find("{{#"), text.find("{{^")) if place >= 0)
+        spans.append((first, text.rfind("}}") + 2))
+    return _merged(spans)
+
+
+def _straight(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Pair the straight quotation marks of a paragraph; with an odd one out, all between the first and the end."""
+    marks = [match.start() for match in re.finditer('"', text[start:end])]
+    if len(marks) % 2:
+        yield start, end
+    else:
+        yield from ((start + a, start + b + 1) for a, b in zip(marks[::2], marks[1::2], strict=True))
+
+
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][1]:
+            if end > merged[-1][1]:
+                merged[-1] = (merged[-1][0], end)
+        elif start < end:
+            merged.append((start, end))
+    return merged
+
+
+# -- lines ---------------------------------------------------------------------------------------------------
+
+_LINE = re.compile(
+    r"(?P<indent>[ \t]*)(?:"
+    r"(?P<heading>\#{1,6})[ \t]+(?=\S)"
+    r"|(?P<rule>(?P<run>[-=*_#~+─━═╌┄·•])(?:[ ]?(?P=run)){2,})(?P<title>[ \t]*[^\n]*?)(?:[ \t]*(?:(?P=run)[ ]?){3,})?[ \t]*$"
+    r"|(?P<item>[-*+•●○▪◦‣–—➤►→]|\[[ x]\])[ \t]+(?:\[[ xX]\][ \t]+)?(?=\S)"
+    rf"|(?P<step>\(?\d{{1,3}}[.)、）](?!\d)|[a-zA-Z][.)][ \t]|\([a-zA-Z]\)|[①-⑳]|[一二三四五六七八九十]{{1,3}}[、.．]"
+    rf"|第[一二三四五六七八九十\d]{{1,3}}[条步点项章]?[、，：:.]?|(?:Step|Rule|Phase|Case)[ ]\d+[.:)]?)[ \t]*"
+    r"|(?P<row>[|>])"
+    r"|(?P<tag></?(?P<name>[A-Za-z][\w:.-]*)(?P<attributes>[^<>\n]*)>)"
+    r")?",
+    re.MULTILINE | re.IGNORECASE,
+)
+_TITLE = re.compile(r"(?:\*\*|__)(?P<bold>[^*_\n]{1,80})(?:\*\*|__)[:：]?\s*$|【(?P<box>[^】\n]{1,30})】\s*$|(?P<caps>[A-Z][A-Z0-9 &/,'()-]{2,60})[:：]?\s*$")
+_TITLES = re.compile(r"\*\*|__|【|[A-Z][A-Z0-9 &/,'()-]")
+_BOLD = 7  # level of a title that is a bold line or in capitals: below every heading
+_CODE = 4  # blanks before a line of indented code
+_ENDS = frozenset(".!?:;。！？：；…")
+_SENTENCE = re.compile(r"[.!?]+[\"')\]*_’”]*(?=\s)|[。！？；]+[”」』）)*]*|\n")
+_LABEL = re.compile(rf"(?:\*\*|__|`)?([\w{HAN}][\w{HAN} /&()'’.-]{{0,40}}?)(?:\*\*|__|`)?\s*(?:[:：](?!//)(?:\*\*|__)?|\s(?:=|->|=>|→|–|—)\s)")
+_COLON = re.compile(r"[:：]|\s(?:=|->|=>|→|–|—)\s")
+_FIRST = re.compile(r"\W*([\w.'’-]+)")
+_WRAPPED = 60  # a line at least so long, without an end mark, goes on in the next; characters
+
+
+class _Openings:
+    """Tells whether a sentence opens with one of some phrases: by its first word, in Chinese by the phrase."""
+
+    def __init__(self, english: Iterable[str], chinese: Iterable[str]) -> None:
+        self._first = frozenset(phrase.split()[0] for phrase in english)
+        self._chinese = tuple(chinese)
+
+    def __call__(self, text: str, start: int, end: int) -> bool:
+        word = _FIRST.match(text, start, end)
+        if word is None:
+            return False
+        said = word.group(1)
+        return said.lower() in self._first or said.startswith(self._chinese)
+
+
+class _Words(NamedTuple):
+    general: re.Pattern[str]
+    example: re.Pattern[str]
+    emphasis: re.Pattern[str]
+    condition: _Openings
+    leaning: _Openings
+    abbreviations: frozenset[str]
+
+
+@lru_cache(maxsize=1)
+def _words() -> _Words:
+    en, zh = phrases()["en"], phrases()["zh"]
+    general = f"(?:\\W|\\d|\\b(?:{one_of(en['words']['general'])})\\b|{one_of(zh['words']['general'])})*+"
+    return _Words(
+        re.compile(general, re.IGNORECASE),
+        re.compile(rf"\b(?:{one_of(en['words']['example'])})\b|{one_of(zh['words']['example'])}", re.IGNORECASE),
+        re.compile(rf"(?:{one_of(en['emphasis'])}|{one_of(zh['emphasis'])})", re.IGNORECASE),
+        _Openings(en["words"]["conditions"], zh["words"]["conditions"]),
+        _Openings(en["words"]["leaning"], zh["words"]["leaning"]),
+        frozenset(en["words"]["abbreviations"]),
+    )
+
+
+class _Reader:
+    def __init__(self, text: str, keep: tuple[str, ...]) -> None:
+        self.text, self.keep, self.words = text, keep, _words()
+        guards = _guards(text)
+        if keep:
+            guards = _merged(guards + [m.span() for m in re.finditer(r"[^\n]+", text) if m.group().startswith(keep)])
+        self.out = Outline(text, guards)
+        self.heads: list[tuple[int, str, bool]] = []  # level, key, whether of an example
+        self.tags: list[tuple[str, str, bool]] = []  # name, key, whether of an example
+        self.lead = ""  # what the lead-in above limits
+        self.shows = False  # the lead-in above opens an example
+        self.shown = False  # an example opened since the last heading, tag or drawn line
+        self.items: list[tuple[int, int]] = []  # indent and first unit of the items around this line
+        self.blank = True  # the line before is blank
+        self.para: list[tuple[int, int]] = []  # lines of the open paragraph or item
+        self.opening: tuple[int, Kind, int] = (0, "sentence", 0)  # where its first line starts, its kind, its indent
+        self.parents: set[int] = set()  # first units of items with items below them
+        self.around: tuple[str, ...] = ()  # scope by headings and tags
+        self.in_example = False
+
+    def read(self) -> Outline:
+        text, size, at, place = self.text, len(self.text), 0, 0
+        long = [span for span in self.out.guards if text.find("\n", *span) >= 0]
+        while at < size:
+            end = text.find("\n", at)
+            end = size if end < 0 else end
+            while place < len(long) and long[place][1] <= at:
+                place += 1
+            if place < len(long) and long[place][0] < end:  # code or a template over several lines
+                self._flush()
+                end = text.find("\n", max(long[place][1] - 1, at))
+                end = size if end < 0 else end
+                self._seen(at, end)
+                self.blank = False
+            elif self.keep and text.startswith(self.keep, at):
+                self._flush()
+            else:
+                self._line(at, end)
+            at = end + 1
+        self._flush()
+        units = self.out.units
+        for first in self.parents:
+            block = units[first].block
+            while first < len(units) and units[first].block == block:
+                units[first] = units[first]._replace(fixed=True)
+                first += 1
+        return self.out
+
+    # -- one line
+
+    def _line(self, start: int, end: int) -> None:
+        match = _LINE.match(self.text, start, end)
+        assert match is not None
+        kind, body = match.lastgroup, match.end()
+        if kind == "indent":
+            if body == end:
+                self._flush()
+                self.blank = True
+                return
+            title = _TITLE.match(self.text, body, end) if _TITLES.match(self.text, body) else None
+            if title is not None and self._is_title(title):
+                self._heading(_BOLD, start, body, end)
+            else:
+                self._plain(start, body, end)
+        elif kind in ("item", "step"):
+            self._item("step" if kind == "step" else "item", match.end("indent") - start, start, body, end)
+        elif kind == "heading":
+            self._heading(len(match["heading"]), start, body, end)
+        elif kind == "tag":
+            self._tag(match, start, end)
+        elif kind == "row" or "|" in match["title"]:
+            self._flush()
+            self._seen(start, end)
+        else:
+            self._drawn(match, start, end)
+        self.blank = False
+
+    def _is_title(self, title: re.Match[str]) -> bool:
+        caps = title["caps"]
+        return caps is None or (not self.para and (len(caps.split()) > 1 or title.group().rstrip()[-1] in ":："))
+
+    def _heading(self, level: int, start: int, body: int, end: int) -> None:
+        self._flush()
+        title = self.text[body:end].strip(" \t#*_:：=-【】")
+        while self.heads and self.heads[-1][0] >= level:
+            self.heads.pop()
+        self._unit(body, end, "heading", self.around, self._block(start, end), fixed=True)
+        self.heads.append((level, _limits(title), bool(self.words.example.search(title))))
+        self._enter()
+
+    def _enter(self) -> None:
+        """A heading or tag changed: what was open below the one before is over."""
+        self.lead, self.shows, self.shown, self.items = "", False, False, []
+        self.around = tuple(key for _, key, _ in (*self.heads, *self.tags) if key)
+        self.in_example = any(example for _, _, example in (*self.heads, *self.tags))
+
+    def _drawn(self, match: re.Match[str], start: int, end: int) -> None:
+        self._flush()
+        self.lead, self.shows, self.shown = "", False, False
+        run, title = match["run"], match["title"].strip(" \t" + match["run"])
+        for side in re.finditer(rf"(?:{re.escape(run)} ?){{3,}}", self.text[start:end]):
+            self.out.rules.append((start + side.start(), start + side.end()))
+        if title:
+            at = self.text.find(title, start, end)
+            self._heading(1, start, at, at + len(title))
+
+    def _item(self, kind: Kind, indent: int, start: int, body: int, end: int) -> None:
+        self._flush()
+        while self.items and self.items[-1][0] >= indent:
+            self.items.pop()
+        if self.items:
+            self.parents.add(self.items[-1][1])
+        self.para, self.opening = [(body, end)], (start, kind, indent)
+
+    def _plain(self, start: int, body: int, end: int) -> None:
+        indent = body - start
+        if self.para and (self.opening[1] == "sentence" or indent > self.opening[2] or not self._ended()):
+            self.para.append((body, end))
+            return
+        self._flush()
+        if self.blank or self.items:
+            self.items = [item for item in self.items if item[0] < indent]
+            if self.blank and not self.items:
+                self.lead, self.shows = "", False
+        if indent >= _CODE and not self.items:
+            self._seen(start, end)
+        else:
+            self.para, self.opening = [(body, end)], (start, "sentence", indent)
+
+    def _ended(self) -> bool:
+        return self.text[self.para[-1][0] : self.para[-1][1]].rstrip("\"')*_ \t”’")[-1:] in _ENDS
+
+    def _tag(self, match: re.Match[str], start: int, end: int) -> None:
+        self._flush()
+        name, whole = match["name"].lower(), match["tag"]
+        if whole.startswith("</"):
+            names = [tag[0] for tag in self.tags]
+            if name in names:
+                del self.tags[len(names) - 1 - names[::-1].index(name) :]
+            self._enter()
+        elif match.end() < end or whole.endswith("/>"):
+            self._unit(start, end, "label", self._scope(), self._block(start, end), fixed=True)
+        else:
+            spoken = name.replace("_", " ").replace("-", " ")
+            self.tags.append((name, _limits(spoken), bool(self.words.example.search(spoken))))
+            self._enter()
+
+    # -- paragraphs and items
+
+    def _flush(self) -> None:
+        if not self.para:
+            return
+        lines, (start, kind, indent), text = self.para, self.opening, self.text
+        self.para = []
+        block, first = self._block(start, lines[-1][1]), len(self.out.units)
+        scope, example = self._scope(), self.in_example or self.shows
+        label = self._label(*lines[0])
+        if label is not None:
+            kind = "label"
+            if self.words.example.search(label):
+                self.shown = self.shows = example = True
+        spans = self._sentences(lines)
+        fixed = kind in ("step", "label") or self.shown or example
+        under: tuple[str, ...] = ()
+        for number, (a, b) in enumerate(spans):
+            last = number == len(spans) - 1
+            lead = text[b - 1] in ":：*_" and text[a:b].rstrip("*_ ")[-1:] in ":："
+            leans = not last and self.words.leaning(text, *spans[number + 1])
+            what: Kind = "lead" if lead else kind
+            self._unit(a, b, what, scope + under, block, fixed=fixed or lead or leans, example=example or self.shown)
+            if lead:
+                limit = _limits(text[a:b])
+                if self.words.example.search(text, max(a, b - 60), b):
+                    self.shown = self.shows = example = fixed = True
+                if last and kind not in ("item", "step"):
+                    self.lead = limit
+                under = (limit,) if limit else under
+            elif self.words.condition(text, a, b):
+                under = (text[a:b].lower(),)
+        if example:
+            self.out.examples.append((start, lines[-1][1]))
+        if kind in ("item", "step") and spans:
+            self.items.append((indent, first))
+
+    def _sentences(self, lines: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Cut the lines of a paragraph at ends of sentences, and at line breaks that are no wrapping."""
+        text, at, end = self.text, lines[0][0], lines[-1][1]
+        found: list[tuple[int, int]] = []
+        number = 0
+        for match in _SENTENCE.finditer(text, at, end):
+            cut, sign = match.end(), text[match.start()]
+            if sign == "\n":
+                number += 1
+                cut = match.start()
+                if text[lines[number][0]].islower() or cut - max(at, lines[number - 1][0]) >= _WRAPPED:
+                    continue
+            elif self.out.guarded(match.start(), match.start() + 1):
+                continue
+            elif sign == ".":
+                word = text[max(at, match.start() - 8) : match.start()].rpartition(" ")[2].lower().lstrip("(")
+                if text[cut : cut + 2].strip()[:1].islower() or word in self.words.abbreviations:
+                    continue
+            at = self._add(found, at, cut)
+        self._add(found, at, end)
+        return found
+
+    def _add(self, found: list[tuple[int, int]], start: int, end: int) -> int:
+        piece = self.text[start:end]
+        bare = piece.strip()
+        if bare:
+            start += len(piece) - len(piece.lstrip())
+            found.append((start, start + len(bare)))
+        return end
+
+    def _label(self, start: int, end: int) -> str | None:
+        """Return the key of a ``key: value`` line; words that only add weight (``IMPORTANT:``) are none."""
+        match = _LABEL.match(self.text, start, end) if _COLON.search(self.text, start, min(end, start + 60)) else None
+        if match is None or match.end() == end:
+            return None
+        key = match.group(1).strip()
+        return None if len(key.split()) > 5 or self.words.emphasis.fullmatch(key) else key
+
+    # -- where a unit stands
+
+    def _scope(self) -> tuple[str, ...]:
+        if not self.items and not self.lead:
+            return self.around
+        text, units = self.text, self.out.units
+        around = [_limits(text[units[first].start : units[first].end]) for _, first in self.items]
+        return (*self.around, *(key for key in (self.lead, *around) if key))
+
+    def _seen(self, start: int, end: int) -> None:
+        if self.in_example or self.shows:
+            self.out.examples.append((start, end))
+
+    def _block(self, start: int, end: int) -> int:
+        self.out.blocks.append((start, min(end + 1, len(self.text))))
+        return len(self.out.blocks) - 1
+
+    def _unit(
+        self, start: int, end: int, kind: Kind, scope: tuple[str, ...], block: int, *, fixed: bool, example: bool = False
+    ) -> None:
+        self.out.units.append(Unit(start, end, kind, scope, block, example, fixed))
+
+
+def _limits(said: str) -> str:
+    """Return what a heading or lead-in limits; empty where it limits nothing."""
+    return "" if limits_nothing(said) else said.strip().lower()
