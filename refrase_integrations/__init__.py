@@ -10,11 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from refrase_integrations.errors import RefraseError as RefraseError
+    from refrase_integrations.kimi.prompt.compact import compact_prompt as compact_prompt
+    from refrase_integrations.kimi.prompt.lint import lint_prompt as lint_prompt
+    from refrase_integrations.kimi.prompt.thresholds import PromptThresholds as PromptThresholds
     from refrase_integrations.kimi.settings import Practices as Practices
 
-__all__ = ["Practices", "RefraseError", "__version__"]
+__all__ = ["Practices", "PromptThresholds", "RefraseError", "__version__", "compact_prompt", "lint_prompt"]
 __version__ = "0.1.0"
-_HOMES = {"Practices": "kimi.settings", "RefraseError": "errors"}
+_HOMES = {
+    "Practices": "kimi.settings",
+    "PromptThresholds": "kimi.prompt.thresholds",
+    "RefraseError": "errors",
+    "compact_prompt": "kimi.prompt.compact",
+    "lint_prompt": "kimi.prompt.lint",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi.practice import Mode, Practice
+from refrase_integrations.kimi.prompt.thresholds import DEFAULTS as PROMPT_DEFAULTS
+from refrase_integrations.kimi.prompt.thresholds import PromptThresholds
 
 _MODES = get_args(Mode)
 
@@ -28,6 +30,7 @@ class Practices(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     system_prompt: Mode | None = None
+    concise_prompt: Mode | None = None
     vision: Mode | None = None
     special_tokens: Mode | None = None
     history: Mode | None = None
@@ -57,6 +60,8 @@ class Practices(BaseModel):
     is unusable (an agent would end there silently)."""
     loop_limit: int = Field(default=12, ge=0)
     """Identical tool calls in a row of which the last one is not made any more; 0: no limit."""
+    prompt_thresholds: PromptThresholds = PROMPT_DEFAULTS
+    """When concise-prompt calls a system prompt long, rule-heavy and so on; a dict will do."""
     everything: Literal["off"] | None = None
     """"off" turns every practice off that is not set by name."""
 

@@ -8,6 +8,7 @@ from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi.practice import Practice, Scope
 from refrase_integrations.kimi.practices import (
     anthropic_temperature,
+    concise_prompt,
     context_window,
     empty_reply,
     history,
@@ -35,6 +36,7 @@ ORDER: tuple[Practice, ...] = tuple(
     module.PRACTICE
     for module in (
         system_prompt,
+        concise_prompt,
         vision,
         special_tokens,
         history,

@@ -80,6 +80,8 @@ def compact_prompt(text: str, *, keep: Sequence[str] = (), count: TokenCounter =
     """
     removed: list[Removal] = []
     now = text
+    if not text.strip():
+        return Compacted(text, text, (), count)
     for _ in range(_PASSES):
         cuts = _cuts(outline(now, keep))
         if not cuts:
@@ -126,7 +128,13 @@ def _joined(earlier: list[Removal], cuts: list[Removal]) -> list[Removal]:
     for cut in cuts:
         start = whole(cut.start)
         placed.append(cut._replace(start=start, end=whole(cut.end - 1) + 1))
-    kept = [old for old in earlier if not any(new.start < old.end and old.start < new.end for new in placed)]
+    kept = []
+    for old in earlier:
+        inside = next((n for n, new in enumerate(placed) if new.start < old.end and old.start < new.end), None)
+        if inside is None:
+            kept.append(old)
+        elif old.kind == "repeat":
+            placed[inside] = placed[inside]._replace(kind="repeat")
     return sorted([*kept, *placed])
 
 
@@ -174,10 +182,10 @@ def _patterns() -> _Patterns:
 
 _TEMPLATE = re.compile(r"[{}]|%\(|%[sd]\b|\$[A-Za-z_{]|\[\[|\[[A-Z]|<<")
 _SHOUTS = re.compile(r"(?<=[\w\s)*\"”’])([!！?？])\1+(?=[\s*_)]|$)")
-_AFTER = re.compile(r"[ \t]+(?=\n)")
+_AFTER = re.compile(r"(?<![ \t])[ \t]+(?=\n)")
 _BLANK = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)+")
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?(?![\w-])")
-_DRAWN = 8  # signs of a drawn line that are too many; 7 are a conflict mark of version control
+_DRAWN = (16, 60)  # signs of a drawn line that cost more than a token: box drawing, ASCII
 _LEFT = 3  # signs of it that stay
 
 
@@ -215,7 +223,9 @@ class _Finder:
 
     def _covered(self, members: list[tuple[int, Unit, Rule]]) -> Iterator[int]:
         stay: list[tuple[Unit, Rule, list[str]]] = []
-        members.sort(key=lambda member: (-member[2].strength, len(member[1].scope), not self._stays(*member[1:]), member[0]))
+        members.sort(
+            key=lambda member: (-member[2].strength, len(member[1].scope), not self._stays(*member[1:]), member[0])
+        )
         for place, unit, rule in members:
             said = self._verbatim(unit)
             if self._stays(unit, rule) or not any(
@@ -227,7 +237,7 @@ class _Finder:
                 yield place
 
     def _stays(self, unit: Unit, rule: Rule) -> bool:
-        return unit.fixed or rule.bound or rule.content < 2 or bool(_TEMPLATE.search(self.text, unit.start, unit.end))
+        return unit.fixed or rule.bound or rule.says_little or bool(_TEMPLATE.search(self.text, unit.start, unit.end))
 
     def _verbatim(self, unit: Unit) -> list[str]:
         """Return what of the sentence may not be altered: its code and quotations."""
@@ -240,11 +250,10 @@ class _Finder:
             blocks.setdefault(self.units[place].block, []).append(place)
         whole: dict[int, tuple[int, int]] = {}
         for block, gone in blocks.items():
-            first, last = gone[0], gone[-1]
-            siblings = [place for place in range(max(0, first - 40), min(len(self.units), last + 40)) if self.units[place].block == block]
+            siblings = self._siblings(gone[0])
             if len(gone) == len(siblings):
                 whole[block] = self._lines(*self.outline.blocks[block])
-                yield Removal(*whole[block], kinds[first])
+                yield Removal(*whole[block], kinds[gone[0]])
                 continue
             for place in gone:
                 unit = self.units[place]
@@ -256,38 +265,50 @@ class _Finder:
         if whole:
             yield from self._hollow(whole)
 
+    def _siblings(self, place: int) -> range:
+        """Return the places of the sentences in the same paragraph or item."""
+        units, block = self.units, self.units[place].block
+        first = last = place
+        while first > 0 and units[first - 1].block == block:
+            first -= 1
+        while last + 1 < len(units) and units[last + 1].block == block:
+            last += 1
+        return range(first, last + 1)
+
     def _lines(self, start: int, end: int) -> tuple[int, int]:
         """Return the lines of a block with one of the blank lines around it."""
         text = self.text
         if end >= len(text):
-            while start > 0 and text[start - 1] == "\n":
+            left = "\n\n" if text.endswith("\n") else "\n"  # a text that ends in a line break goes on doing so
+            while start > 0 and text.endswith(left, 0, start):
                 start -= 1
         elif text.startswith("\n", end) and (start == 0 or text.startswith("\n\n", start - 2)):
             end += 1
         return start, end
 
     def _hollow(self, whole: dict[int, tuple[int, int]]) -> Iterator[Removal]:
-        """Yield headings that limit nothing and have nothing left below them."""
-        units, text = self.units, self.text
+        """Yield headings and lead-ins that limit nothing and have nothing left below them."""
+        units, text, blocks = self.units, self.text, self.outline.blocks
         for place, unit in enumerate(units[:-1]):
-            if unit.kind not in ("heading", "lead") or units[place + 1].block not in whole or unit.example:
+            if unit.kind not in ("heading", "lead") or unit.example or units[place + 1].block not in whole:
                 continue
-            start, end = self.outline.blocks[unit.block]
-            if not limits_nothing(text[unit.start : unit.end]) or self.outline.guarded(start, end):
+            start, end = blocks[unit.block]
+            numbered = text[start : unit.start].strip(" \t#*_=-【")
+            alone = place == 0 or units[place - 1].block != unit.block
+            if numbered or not alone or not limits_nothing(text[unit.start : unit.end]) or self.outline.guarded(start, end):
                 continue
-            place += 1
-            at = end
-            while place < len(units) and units[place].block in whole:
-                if text[at : self.outline.blocks[units[place].block][0]].strip():
+            following, at = place + 1, end
+            while following < len(units) and units[following].block in whole:
+                if text[at : blocks[units[following].block][0]].strip():
                     break
-                at = max(at, self.outline.blocks[units[place].block][1])
-                place += 1
-            else:
-                if place == len(units) and not text[at:].strip():
-                    yield Removal(*self._lines(start, end), "repeat")
-                elif place < len(units) and units[place].kind == "heading":
-                    if not text[at : self.outline.blocks[units[place].block][0]].strip():
-                        yield Removal(*self._lines(start, end), "repeat")
+                at = max(at, blocks[units[following].block][1])
+                following += 1
+            rest = blocks[units[following].block][0] if following < len(units) else len(text)
+            if text[at:rest].strip():
+                continue
+            opens = following == len(units) or units[following].kind == "heading"
+            if opens or (unit.kind == "lead" and units[following].kind in ("lead", "sentence") and text[rest - 2 : rest] == "\n\n"):
+                yield Removal(*self._lines(start, end), "repeat")
 
     # -- filler
 
@@ -333,10 +354,14 @@ class _Finder:
         if _BLANK.search(text):
             for match in _BLANK.finditer(text):
                 if not guarded(match.start(), match.end()):
-                    yield Removal(match.start() + 2 if text[match.start() + 1] == "\n" else match.start() + 1, match.end() - (text[match.start() + 1] != "\n"), "decoration")
+                    yield Removal(
+                        match.start() + 2 if text[match.start() + 1] == "\n" else match.start() + 1,
+                        match.end() - (text[match.start() + 1] != "\n"),
+                        "decoration",
+                    )
         for start, end in self.outline.rules:
             drawn = text[start:end].rstrip()
-            if len(drawn) >= _DRAWN and not guarded(start, end) and not self._quoted(drawn):
+            if len(drawn) >= _DRAWN[drawn.isascii()] and not guarded(start, end) and not self._quoted(drawn):
                 step = 2 if drawn[1] == " " else 1
                 yield Removal(start + _LEFT * step - (step - 1), start + len(drawn), "decoration")
         doubled = [pair for pair in ("!!", "！！", "??", "？？") if pair in text]

@@ -52,7 +52,7 @@ def _opposites(firm: Sequence[Said]) -> Iterator[Clash]:
     seen: dict[str, list[Said]] = {}
     for one in firm:
         rule = one[2]
-        if rule is None or rule.bound or rule.sense == 0 or rule.content < 2:
+        if rule is None or rule.bound or rule.sense == 0 or rule.says_little:
             continue
         earlier = seen.setdefault(rule.key, [])
         other = next((old for old in earlier if old[2] and old[2].sense == -rule.sense and _together(one, old)), None)
@@ -135,7 +135,9 @@ def _side(text: str, axis: _Axis, *, forbids: bool) -> set[object]:
     if axis.value is not None:
         if forbids:
             return set()
-        words = [next(word for word in match.groupdict().values() if word).lower() for match in axis.value.finditer(text)]
+        words = [
+            next(word for word in match.groupdict().values() if word).lower() for match in axis.value.finditer(text)
+        ]
         return {axis.same.get(word, word) for word in words}
     sides: set[object] = set()
     for number, pattern in enumerate((axis.one, axis.other)):

@@ -16,7 +16,7 @@ from refrase_integrations.kimi.practice import Reference
 from refrase_integrations.kimi.prompt.contradictions import contradictions
 from refrase_integrations.kimi.prompt.outline import Outline, Unit, outline
 from refrase_integrations.kimi.prompt.phrases import any_re, one_of, phrases
-from refrase_integrations.kimi.prompt.rules import Rule, conditional, is_rule, read
+from refrase_integrations.kimi.prompt.rules import BINDS, Rule, conditional, is_rule, read
 from refrase_integrations.kimi.prompt.thresholds import DEFAULTS, PromptThresholds
 from refrase_integrations.kimi.tokens import TokenCounter, estimate
 
@@ -51,7 +51,9 @@ class LintRule(NamedTuple):
     source: Reference
 
 
-REFRASE = Reference("Refrase's page on Kimi K2 (craigcerto/fwip data/model-cards.json), which cites Skywork.ai", "2026-04-15", "C")
+REFRASE = Reference(
+    "Refrase's page on Kimi K2 (craigcerto/fwip data/model-cards.json), which cites Skywork.ai", "2026-04-15", "C"
+)
 """Drifts on long rule-heavy prompts; answers stale facts with confidence unless tools are enabled; sees no images."""
 README = Reference("MoonshotAI/Kimi-K2 README", "2025-07-31")
 GUIDE = Reference("platform.kimi.ai/docs/guide/prompt-best-practice", "2026-08-13", "B")
@@ -60,16 +62,26 @@ MODEL_CARD = Reference("moonshotai/Kimi-K2-Instruct model card", "2025-09-05")
 
 LINT_RULES: dict[str, LintRule] = {
     "long": LintRule("Keep what this task needs; move reference text to the user message or behind a tool.", REFRASE),
-    "rule-heavy": LintRule("Merge rules that say the same, drop those the model keeps anyway, split the task.", REFRASE),
+    "rule-heavy": LintRule(
+        "Merge rules that say the same, drop those the model keeps anyway, split the task.", REFRASE
+    ),
     "repeated-rule": LintRule("Say it once, where it holds most widely.", REFRASE),
     "near-repeat": LintRule("Keep the stronger wording, once.", REFRASE),
     "contradiction": LintRule("Decide, or say when which of them holds.", GUIDE),
     "shouting": LintRule("Keep capitals for the one or two rules that must not be missed.", REFRASE),
     "pasted-tools": LintRule("Bind the tools instead: they go in the tools parameter.", MODEL_CARD),
-    "long-examples": LintRule("Keep the two or three that differ most, and say in words what they have in common.", GUIDE),
-    "default-persona": LintRule("Open with the role of this task; the default is for prompts without instructions.", README),
-    "assumed-clock": LintRule("Put the date into the prompt (a slot, at its end) or bind a tool that tells it.", REFRASE),
-    "assumed-web": LintRule("Bind a tool that searches or fetches, or tell the model to say that it cannot know.", REFRASE),
+    "long-examples": LintRule(
+        "Keep the two or three that differ most, and say in words what they have in common.", GUIDE
+    ),
+    "default-persona": LintRule(
+        "Open with the role of this task; the default is for prompts without instructions.", README
+    ),
+    "assumed-clock": LintRule(
+        "Put the date into the prompt (a slot, at its end) or bind a tool that tells it.", REFRASE
+    ),
+    "assumed-web": LintRule(
+        "Bind a tool that searches or fetches, or tell the model to say that it cannot know.", REFRASE
+    ),
     "image-task": LintRule("Use a model that sees (Kimi K2.5 or later), or turn the images into text first.", REFRASE),
 }
 
@@ -108,7 +120,12 @@ def lint_prompt(
 
 class _Linter:
     def __init__(
-        self, text: str, thresholds: PromptThresholds, tools: tuple[str, ...] | None, vision: bool | None, count: TokenCounter
+        self,
+        text: str,
+        thresholds: PromptThresholds,
+        tools: tuple[str, ...] | None,
+        vision: bool | None,
+        count: TokenCounter,
     ) -> None:
         self.text, self.limits, self.tools, self.vision, self.count = text, thresholds, tools, vision, count
         self.outline: Outline = outline(text)
@@ -171,18 +188,25 @@ class _Linter:
     def _repeats(self) -> Iterator[Finding]:
         first: dict[tuple[str, int], list[tuple[Unit, str]]] = {}
         for unit, said, rule in self.said:
-            if rule is None or rule.bound or rule.content < 2 or unit.kind in ("lead", "label"):
-                continue
-            if rule.sense == 0 and unit.kind == "step":
+            if rule is None or rule.says_little or unit.kind == "lead" or (rule.sense == 0 and unit.kind != "sentence"):
                 continue
             earlier = first.setdefault((rule.key, rule.sense), [])
             for other, other_said in earlier:
-                wide = self._meets(unit, other) or rule.sense != 0 and rule.strength >= 2 and not conditional(said)
-                if wide and self._verbatim(unit) == self._verbatim(other):
+                if self._again(unit, said, rule, other, other_said):
                     kind = "repeated-rule" if said == other_said else "near-repeat"
-                    yield self._finding(kind, unit.start, unit.end, f"says again what line {self._line(other.start)} says")
+                    where = self._line(other.start)
+                    yield self._finding(kind, unit.start, unit.end, f"says again what line {where} says")
                     break
             earlier.append((unit, said))
+
+    def _again(self, unit: Unit, said: str, rule: Rule, other: Unit, other_said: str) -> bool:
+        if self._verbatim(unit) != self._verbatim(other):
+            return False
+        if rule.bound or unit.kind == "label":
+            return said == other_said and unit.scope == other.scope
+        if self._meets(unit, other):
+            return True
+        return rule.sense != 0 and rule.strength >= BINDS and not conditional(said)
 
     def _meets(self, unit: Unit, other: Unit) -> bool:
         length = min(len(unit.scope), len(other.scope))
@@ -212,7 +236,9 @@ class _Linter:
             default, generic = patterns.persona.fullmatch(said), patterns.generic.fullmatch(said)
             others = [one for one in own if one is not unit]
             if default and others:
-                yield self._finding("default-persona", unit.start, unit.end, "the default persona beside instructions of your own")
+                yield self._finding(
+                    "default-persona", unit.start, unit.end, "the default persona beside instructions of your own"
+                )
             elif generic and any(patterns.is_persona.match(self.text, one.start, one.end) for one in others):
                 yield self._finding("default-persona", unit.start, unit.end, "a generic persona beside one of your own")
 
@@ -229,7 +255,9 @@ class _Linter:
         named = self._described()
         if max(len(listed), len(named)) >= _TOOLS:
             start, end = (listed if len(listed) >= len(named) else named)[0]
-            yield self._finding("pasted-tools", start, end, f"{max(len(listed), len(named))} tools described in the text")
+            yield self._finding(
+                "pasted-tools", start, end, f"{max(len(listed), len(named))} tools described in the text"
+            )
 
     def _slot(self, start: int, end: int) -> bool:
         return "{{" in self.text[start:end]
@@ -260,7 +288,10 @@ class _Linter:
         names = one_of(re.sub(r"\s+", "_", name) for name in self.tools if name)
         if not names:
             return []
-        entry = re.compile(rf"^[ \t]*(?:[-*•]|\d+[.)])?[ \t]*(?:\*\*|`|#+[ ]`?)?(?:{names})(?:\*\*|`)?(?:\([^)\n]*\))?(?:\*\*|`)?\s*(?:[:：]|-{{1,2}}|—|–)\s*\S(?:.{{20,}}|[^\n]*[\u4e00-\u9fff]{{6,}})$", re.MULTILINE)
+        entry = re.compile(
+            rf"^[ \t]*(?:[-*•]|\d+[.)])?[ \t]*(?:\*\*|`|#+[ ]`?)?(?:{names})(?:\*\*|`)?(?:\([^)\n]*\))?(?:\*\*|`)?\s*(?:[:：]|-{{1,2}}|—|–)\s*\S(?:.{{20,}}|[^\n]*[\u4e00-\u9fff]{{6,}})$",
+            re.MULTILINE,
+        )
         return [match.span() for match in entry.finditer(self.text)]
 
     # -- what the model cannot know or see
@@ -278,7 +309,11 @@ class _Linter:
                 continue
             for unit, said, _ in self.said:
                 match = pattern.search(said)
-                if match and not patterns.live_unless.search(said) and not self.outline.guarded(unit.start + match.start(), unit.start + match.end()):
+                if (
+                    match
+                    and not patterns.live_unless.search(said)
+                    and not self.outline.guarded(unit.start + match.start(), unit.start + match.end())
+                ):
                     yield self._finding(rule, unit.start + match.start(), unit.start + match.end(), what)
                     break
 
@@ -293,7 +328,12 @@ class _Linter:
             match = patterns.images.search(said)
             if match and not patterns.images_unless.search(said):
                 start = unit.start + match.start()
-                yield self._finding("image-task", start, unit.start + match.end(), "asks for images to be read by a model that sees none")
+                yield self._finding(
+                    "image-task",
+                    start,
+                    unit.start + match.end(),
+                    "asks for images to be read by a model that sees none",
+                )
                 return
 
 
@@ -330,7 +370,7 @@ def _patterns() -> _Patterns:
         re.compile(rf"(?:{one_of(data['personas'])})\s*[.。!！]?", re.IGNORECASE),
         re.compile(rf"(?:{one_of(data['generic_personas'])})\s*[.。!！]?", re.IGNORECASE),
         re.compile(r"(?:you are|you're|your role is|act as)\b|你是|您是|你扮演|你的角色", re.IGNORECASE),
-        re.compile("|".join(f"(?:{pattern.replace('(?m)', '')})" for pattern in data["tools_re"]), re.MULTILINE),
+        any_re(data["tools_re"]),
         any_re(data["tool_leads_re"]),
         re.compile(data["tool_entry_re"]),
         any_re(data["web_re"]),

@@ -91,8 +91,10 @@ def outline(text: str, keep: Sequence[str] = ()) -> Outline:
 # One character tells what may begin here; the pattern behind it decides. Unclosed fences go on to the end.
 _SIGNS = re.compile(r"[`\"“「『《‘{}<$%\[]|~~~|(?<![\w`])'")
 _QUOTES = {"“": "”", "「": "」", "『": "』", "《": "》", "‘": "’"}
+_QUOTED = 2_000  # characters of the longest quotation
 _FENCE = re.compile(r"(`{3,}|~{3,})[^\n]*(?:\n.*?(?:^[ \t>]*\1[`~]*[ \t]*$|\Z)|\Z)", re.DOTALL | re.MULTILINE)
-_SPAN = re.compile(r"(`+)(?!`)[^\n]*?(?<!`)\1(?!`)")
+_LATE_FENCE = re.compile(r"```.*?```", re.DOTALL)  # opened in mid-line
+_SPAN = re.compile(r"(`+)(?!`)[^\n]{1,500}?(?<!`)\1(?!`)")
 _SINGLE = re.compile(r"'(?:[^'\n]|(?<=\w)'(?=\w)){1,300}'(?!\w)")
 _TRIPLE = re.compile(r'"""(?:.*?)"""', re.DOTALL)
 _TAG = re.compile(r"</?[A-Za-z!?][^<>\n]{0,200}>|<{2,3}[^<>\n]{1,60}>{2,3}")
@@ -114,10 +116,12 @@ def _guards(text: str) -> list[tuple[int, int]]:
                 opened = braces.pop()
                 spans.append((opened - (text[opened - 1 : opened] == "$"), start + 1))
         elif sign in "`~":
-            found = _FENCE.match(text, start) if text.startswith(("```", "~~~"), start) else None
-            if found and text[text.rfind("\n", 0, start) + 1 : start].strip(" \t>-*0123456789."):
-                found = None  # three backticks inside a line
+            if text.startswith(("```", "~~~"), start):
+                before = text[text.rfind("\n", 0, start) + 1 : start].strip(" \t>-*0123456789.")
+                found = (_LATE_FENCE if before else _FENCE).match(text, start)
             found = found or (_SPAN.match(text, start) if sign == "`" else None)
+            while not found and text[at : at + 1] == sign:
+                at += 1
         elif sign == '"':
             found = _TRIPLE.match(text, start)
             if not found and start > paragraph:
@@ -125,7 +129,7 @@ def _guards(text: str) -> list[tuple[int, int]]:
                 paragraph = end if paragraph < 0 else paragraph
                 spans.extend(_straight(text, start, paragraph))
         elif sign in _QUOTES:
-            closed = text.find(_QUOTES[sign], start + 1)
+            closed = text.find(_QUOTES[sign], start + 1, start + _QUOTED)
             blank = text.find("\n\n", start, closed) if closed >= 0 else 0
             if closed >= 0 and blank < 0:
                 spans.append((start, closed + 1))
@@ -172,22 +176,27 @@ def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
 _LINE = re.compile(
     r"(?P<indent>[ \t]*)(?:"
     r"(?P<heading>\#{1,6})[ \t]+(?=\S)"
-    r"|(?P<rule>(?P<run>[-=*_#~+─━═╌┄·•])(?:[ ]?(?P=run)){2,})(?P<title>[ \t]*[^\n]*?)(?:[ \t]*(?:(?P=run)[ ]?){3,})?[ \t]*$"
+    r"|(?P<rule>(?P<run>[-=*_#~+─━═╌┄·•])(?:[ ]?(?P=run)){2,}+)"
     r"|(?P<item>[-*+•●○▪◦‣–—➤►→]|\[[ x]\])[ \t]+(?:\[[ xX]\][ \t]+)?(?=\S)"
-    rf"|(?P<step>\(?\d{{1,3}}[.)、）](?!\d)|[a-zA-Z][.)][ \t]|\([a-zA-Z]\)|[①-⑳]|[一二三四五六七八九十]{{1,3}}[、.．]"
-    rf"|第[一二三四五六七八九十\d]{{1,3}}[条步点项章]?[、，：:.]?|(?:Step|Rule|Phase|Case)[ ]\d+[.:)]?)[ \t]*"
+    r"|(?P<step>\(?\d{1,3}[.)、）](?!\d)|[a-zA-Z][.)][ \t]|\([a-zA-Z]\)|[①-⑳]|[一二三四五六七八九十]{1,3}[、.．]"
+    r"|第[一二三四五六七八九十\d]{1,3}[条步点项章]?[、，：:.]?|(?:Step|Rule|Phase|Case)[ ]\d+[.:)]?)[ \t]*"
     r"|(?P<row>[|>])"
     r"|(?P<tag></?(?P<name>[A-Za-z][\w:.-]*)(?P<attributes>[^<>\n]*)>)"
     r")?",
     re.MULTILINE | re.IGNORECASE,
 )
-_TITLE = re.compile(r"(?:\*\*|__)(?P<bold>[^*_\n]{1,80})(?:\*\*|__)[:：]?\s*$|【(?P<box>[^】\n]{1,30})】\s*$|(?P<caps>[A-Z][A-Z0-9 &/,'()-]{2,60})[:：]?\s*$")
+_TITLE = re.compile(
+    r"(?:\*\*|__)(?P<bold>[^*_\n]{1,80})(?:\*\*|__)[:：]?\s*$|【(?P<box>[^】\n]{1,30})】\s*$|(?P<caps>[A-Z][A-Z0-9 &/,'()-]{2,60})[:：]?\s*$"
+)
 _TITLES = re.compile(r"\*\*|__|【|[A-Z][A-Z0-9 &/,'()-]")
-_BOLD = 7  # level of a title that is a bold line or in capitals: below every heading
+_BOLD, _NUMBERED = 7, 6  # levels of titles that are a bold line, in capitals or numbered: below other headings
+_SHORT = 40  # characters of a numbered line that may be a title
 _CODE = 4  # blanks before a line of indented code
 _ENDS = frozenset(".!?:;。！？：；…")
-_SENTENCE = re.compile(r"[.!?]+[\"')\]*_’”]*(?=\s)|[。！？；]+[”」』）)*]*|\n")
-_LABEL = re.compile(rf"(?:\*\*|__|`)?([\w{HAN}][\w{HAN} /&()'’.-]{{0,40}}?)(?:\*\*|__|`)?\s*(?:[:：](?!//)(?:\*\*|__)?|\s(?:=|->|=>|→|–|—)\s)")
+_SENTENCE = re.compile(r"(?<![.!?])[.!?]++[\"')\]*_’”]*+(?=\s)|[。！？；]+[”」』）)*]*|\n")
+_LABEL = re.compile(
+    rf"(?:\*\*|__|`)?([\w{HAN}][\w{HAN} /&()'’.-]{{0,40}}?)(?:\*\*|__|`)?\s*(?:[:：](?!//)(?:\*\*|__)?|\s(?:=|->|=>|→|–|—)\s)"
+)
 _COLON = re.compile(r"[:：]|\s(?:=|->|=>|→|–|—)\s")
 _FIRST = re.compile(r"\W*([\w.'’-]+)")
 _WRAPPED = 60  # a line at least so long, without an end mark, goes on in the next; characters
@@ -243,7 +252,7 @@ class _Reader:
         self.lead = ""  # what the lead-in above limits
         self.shows = False  # the lead-in above opens an example
         self.shown = False  # an example opened since the last heading, tag or drawn line
-        self.items: list[tuple[int, int]] = []  # indent and first unit of the items around this line
+        self.items: list[tuple[int, Kind, int]] = []  # indent, kind and first unit of the items around this line
         self.blank = True  # the line before is blank
         self.para: list[tuple[int, int]] = []  # lines of the open paragraph or item
         self.opening: tuple[int, Kind, int] = (0, "sentence", 0)  # where its first line starts, its kind, its indent
@@ -301,11 +310,11 @@ class _Reader:
             self._heading(len(match["heading"]), start, body, end)
         elif kind == "tag":
             self._tag(match, start, end)
-        elif kind == "row" or "|" in match["title"]:
+        elif kind == "row":
             self._flush()
             self._seen(start, end)
-        else:
-            self._drawn(match, start, end)
+        elif not self._drawn(match["run"], match.end("indent"), body, end):
+            self._plain(start, match.end("indent"), end)
         self.blank = False
 
     def _is_title(self, title: re.Match[str]) -> bool:
@@ -327,23 +336,48 @@ class _Reader:
         self.around = tuple(key for _, key, _ in (*self.heads, *self.tags) if key)
         self.in_example = any(example for _, _, example in (*self.heads, *self.tags))
 
-    def _drawn(self, match: re.Match[str], start: int, end: int) -> None:
+    def _drawn(self, run: str, start: int, body: int, end: int) -> bool:
+        """Take a line that only draws a line (``-----``) or draws one around a title (``=== RULES ===``)."""
+        rest = self.text[body:end].rstrip()
+        title = rest.rstrip(run + " ")
+        if rest and (len(rest) - len(title) < 3 or not rest.startswith(" ") or "|" in rest):
+            return False
         self._flush()
         self.lead, self.shows, self.shown = "", False, False
-        run, title = match["run"], match["title"].strip(" \t" + match["run"])
-        for side in re.finditer(rf"(?:{re.escape(run)} ?){{3,}}", self.text[start:end]):
-            self.out.rules.append((start + side.start(), start + side.end()))
-        if title:
-            at = self.text.find(title, start, end)
-            self._heading(1, start, at, at + len(title))
+        self.out.rules.append((start, body))
+        if title.strip():
+            at = body + len(title) - len(title.lstrip())
+            self._heading(1, start, at, body + len(title))
+            self.out.rules.append((body + len(title) + 1, body + len(rest)))
+        return True
 
     def _item(self, kind: Kind, indent: int, start: int, body: int, end: int) -> None:
         self._flush()
-        while self.items and self.items[-1][0] >= indent:
+        if kind == "step" and self._names_part(start, body, end):
+            self._heading(_NUMBERED, start, body, end)
+            return
+        while self.items and self.items[-1][0] > indent:
             self.items.pop()
-        if self.items:
-            self.parents.add(self.items[-1][1])
+        for place, (other_indent, other_kind, _) in enumerate(self.items):
+            if other_indent == indent and other_kind == kind:
+                del self.items[place:]
+                break
+        if self.items:  # deeper, or bullets below a number
+            self.parents.add(self.items[-1][2])
         self.para, self.opening = [(body, end)], (start, kind, indent)
+
+    def _names_part(self, start: int, body: int, end: int) -> bool:
+        """Tell whether a numbered line is the title of a part (``2. Refunds``): no neighbour is numbered too."""
+        said = self.text[body:end].rstrip("*_ \t")
+        if not said or len(said) > _SHORT or said[-1] in _ENDS - {":", "："}:
+            return False
+        above = self.text.rfind("\n", 0, max(0, start - 1)) + 1
+        below = end
+        while self.text.startswith("\n", below):
+            below += 1
+        if below >= len(self.text):
+            return False
+        return all(_LINE.match(self.text, at).lastgroup != "step" for at in {above, below} - {start})  # type: ignore[union-attr]
 
     def _plain(self, start: int, body: int, end: int) -> None:
         indent = body - start
@@ -413,7 +447,7 @@ class _Reader:
         if example:
             self.out.examples.append((start, lines[-1][1]))
         if kind in ("item", "step") and spans:
-            self.items.append((indent, first))
+            self.items.append((indent, kind, first))
 
     def _sentences(self, lines: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Cut the lines of a paragraph at ends of sentences, and at line breaks that are no wrapping."""
@@ -459,7 +493,7 @@ class _Reader:
         if not self.items and not self.lead:
             return self.around
         text, units = self.text, self.out.units
-        around = [_limits(text[units[first].start : units[first].end]) for _, first in self.items]
+        around = [_limits(text[units[first].start : units[first].end]) for *_, first in self.items]
         return (*self.around, *(key for key in (self.lead, *around) if key))
 
     def _seen(self, start: int, end: int) -> None:
@@ -471,7 +505,15 @@ class _Reader:
         return len(self.out.blocks) - 1
 
     def _unit(
-        self, start: int, end: int, kind: Kind, scope: tuple[str, ...], block: int, *, fixed: bool, example: bool = False
+        self,
+        start: int,
+        end: int,
+        kind: Kind,
+        scope: tuple[str, ...],
+        block: int,
+        *,
+        fixed: bool,
+        example: bool = False,
     ) -> None:
         self.out.units.append(Unit(start, end, kind, scope, block, example, fixed))
 

@@ -11,7 +11,7 @@ import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from refrase_integrations.kimi.prompt.phrases import HAN, one_of, phrases
+from refrase_integrations.kimi.prompt.phrases import HAN, any_re, one_of, phrases
 
 
 class Rule(NamedTuple):
@@ -28,6 +28,11 @@ class Rule(NamedTuple):
     bound: bool
     """It points elsewhere ("this", "above"), so it means the same only in the same place."""
 
+    @property
+    def says_little(self) -> bool:
+        """It is one word without a modal: too little to tell two of them for one rule."""
+        return self.content < (1 if self.strength >= BINDS else 2)
+
 
 @lru_cache(maxsize=8192)
 def read(said: str) -> Rule | None:
@@ -35,13 +40,18 @@ def read(said: str) -> Rule | None:
 
     Statements of some length and what the model is told it is ("You are ...") count as rules of the sense 0.
     """
+    if len(said) > _MOST:
+        return None
     language = _chinese() if _HAN.search(said, 0, 12) else _english()
     return language.read(said)
+
+BINDS = 2
+"""Strength of a rule that binds: "must", "never"."""
 
 
 def conditional(said: str) -> bool:
     """Tell whether a sentence holds only under a condition, or with an exception."""
-    return bool(_EXCEPT.search(said) or _EXCEPT_ZH.search(said))
+    return bool(_english().limits.search(said) or _chinese().limits.search(said))
 
 
 def is_rule(said: str) -> bool:
@@ -52,18 +62,19 @@ def is_rule(said: str) -> bool:
 
 _HAN = re.compile(f"[{HAN}]")
 _MARKUP = r"[\s*_#>\"“”'‘’(\[\])【】「」!！,，.。:：;；|\-–—•→~\U0001f300-\U0001faff\u2600-\u27bf\u203c\ufe0f\u200d]"
-_WORD = re.compile(rf"(?<!\w)-{{1,2}}\w+|\w+(?:['’.+#/@:%-]+\w+)*[%+#]*|[`\"“”$<>=+/{{}}@&~^|\\]|[^\s\w,.;:!?'’()*\[\]_…—–，。！？；：、（）【】-]")
+_WORD = re.compile(
+    r"(?<!\w)-{1,2}\w+|\w+(?:['’.+#/@:%-]+\w+)*[%+#]*|[`\"“”$<>=+/{}@&~^|\\]|[^\s\w,.;:!?'’()*\[\]_…—–，。！？；：、（）【】-]"
+)
 _FIRST = re.compile(rf"{_MARKUP}*([\w'’]+)")
 _LOUD = re.compile(r"[A-Z]{2,}")
-_PERSONA = re.compile(r"\s*(?:you are|you're|your (?:name|role|task|job|goal|mission|purpose) is|you (?:work|act|serve) (?:for|as))\b", re.IGNORECASE)
-_PERSONA_ZH = re.compile(r"\s*(?:你是|您是|你的(?:角色|任务|职责|名字|目标)是|你扮演)")
 _LONG = 10  # words of a statement that is no step: the same one twice is a copy
+_MOST = 1_000  # characters of a sentence; what is longer is data
 _OWN = 6  # words a sentence needs to hold what its "it" means
-_EXCEPT = re.compile(r"\b(?:if|when|whenever|unless|except|only|until|while|without|after|before|once|where|case)\b", re.IGNORECASE)
-_EXCEPT_ZH = re.compile("如果|若|当|除非|除了|除外|时候|的时候|情况|只有|之前|之后|时，|时,|后再|前必须")
 
 
-def _strengths(modals: dict[str, list[str]], not_before: dict[str, str] | None = None) -> tuple[str, dict[str, tuple[int, int]]]:
+def _strengths(
+    modals: dict[str, list[str]], not_before: dict[str, str] | None = None
+) -> tuple[str, dict[str, tuple[int, int]]]:
     senses = {"must": (1, 2), "should": (1, 0), "never": (-1, 2), "should_not": (-1, 0)}
     table = {phrase: senses[name] for name, listed in modals.items() for phrase in listed}
     return one_of(table, not_before), table
@@ -73,7 +84,9 @@ class _English:
     def __init__(self) -> None:
         words: dict[str, Any] = phrases()["en"]
         modals, self.modals = _strengths(words["modals"])
-        skipped = rf"(?:{_MARKUP}|(?:{one_of(words['openers'])})\b|(?:{one_of(words['emphasis'])})\b(?=\s*[:!,.\-–—*\]]))*+"
+        skipped = (
+            rf"(?:{_MARKUP}|(?:{one_of(words['openers'])})\b|(?:{one_of(words['emphasis'])})\b(?=\s*[:!,.\-–—*\]]))*+"
+        )
         self.opening = re.compile(skipped, re.IGNORECASE)
         self.modal = re.compile(rf"(?:(?:{one_of(words['subjects'])})\s+)?({modals})(?![\w'’])", re.IGNORECASE)
         self.opens = frozenset(phrase.split()[0] for phrase in (*words["emphasis"], *words["openers"]))
@@ -81,10 +94,16 @@ class _English:
         self.anywhere = re.compile(rf"\b(?:{modals})(?![\w'’])", re.IGNORECASE)
         more = words["words"]
         self.context = frozenset(more["context"])
-        self.articles = frozenset((*more["articles"], *map(str.capitalize, more["articles"]), *map(str.upper, more["articles"])))
+        self.articles = frozenset(
+            (*more["articles"], *map(str.capitalize, more["articles"]), *map(str.upper, more["articles"]))
+        )
         self.pronouns, self.manners = frozenset(more["pronouns"]), frozenset(more["manners"])
         self.tail = re.compile(rf" (?:{one_of(more['tails'])})$")
-        self.emphatic = frozenset(word for phrase in (*self.modals, *words["emphasis"], *more["context"]) for word in phrase.split())
+        self.roles = re.compile(rf"\s*(?:{one_of(more['roles'])})\b", re.IGNORECASE)
+        self.limits = re.compile(rf"\b(?:{one_of(more['limits'])})\b", re.IGNORECASE)
+        self.emphatic = frozenset(
+            word for phrase in (*self.modals, *words["emphasis"], *more["context"]) for word in phrase.split()
+        )
 
     def read(self, said: str) -> Rule | None:
         first = _FIRST.match(said)
@@ -104,7 +123,7 @@ class _English:
         if not words:
             return None
         if modal is None and words[0] not in self.manners:
-            if not (len(words) >= _LONG or _PERSONA.match(said)):
+            if not (len(words) >= _LONG or self.roles.match(said)):
                 return None
             sense = strength = 0
         bound = not self.context.isdisjoint(map(str.lower, words)) or self._leans(words)
@@ -120,7 +139,10 @@ class _English:
         if first and words:
             words[0] = words[0].lower()
         if _LOUD.search(said, at):
-            words = [word.lower() if word.isupper() and (len(word) > 4 or word.lower() in self.emphatic) else word for word in words]
+            words = [
+                word.lower() if word.isupper() and (len(word) > 4 or word.lower() in self.emphatic) else word
+                for word in words
+            ]
         return words
 
     def _leans(self, words: list[str]) -> bool:
@@ -133,13 +155,17 @@ class _Chinese:
         words: dict[str, Any] = phrases()["zh"]
         apart: dict[str, str] = words["not_before"]
         modals, self.modals = _strengths(words["modals"], apart)
-        self.opening = re.compile(rf"(?:{_MARKUP}|(?:{one_of(words['emphasis'])})(?=[：:，,！!。】])|(?:{one_of(words['openers'])})[，,：:]?)*+")
+        self.opening = re.compile(
+            rf"(?:{_MARKUP}|(?:{one_of(words['emphasis'])})(?=[：:，,！!。】])|(?:{one_of(words['openers'])})[，,：:]?)*+"
+        )
         self.modal = re.compile(rf"(?:{one_of(words['subjects'], apart)})?({modals})")
         self.anywhere = re.compile(modals)
         more = words["words"]
-        self.context = re.compile(one_of(more["context"]))
+        self.context = any_re(more["context_re"])
         self.manners = re.compile(one_of(more["manners"]))
         self.tail = re.compile(f"(?:{one_of(more['tails'])})$")
+        self.roles = re.compile(rf"\s*(?:{one_of(more['roles'])})")
+        self.limits = re.compile(one_of(more["limits"]))
 
     def read(self, said: str) -> Rule | None:
         opened = self.opening.match(said)
@@ -155,7 +181,7 @@ class _Chinese:
         if not key:
             return None
         if not found and not self.manners.match(said, at):
-            if not (len(key) >= 2 * _LONG or _PERSONA_ZH.match(said)):
+            if not (len(key) >= 2 * _LONG or self.roles.match(said)):
                 return None
             sense = strength = 0
         if not found and key.startswith("避免"):

@@ -1,0 +1,121 @@
+"""concise-prompt: says what makes a system prompt hard to follow; where asked, shortens it without losing a rule."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from refrase_integrations.kimi.memo import Memo, digest
+from refrase_integrations.kimi.messages import map_messages, with_fields
+from refrase_integrations.kimi.practice import Call, Change, Edit, Practice, Reference, unchanged
+from refrase_integrations.kimi.prompt.compact import compact_prompt
+from refrase_integrations.kimi.prompt.lint import REFRASE, Finding, lint_prompt
+from refrase_integrations.kimi.prompt.thresholds import PromptThresholds
+from refrase_integrations.kimi.tokens import estimate
+from refrase_integrations.kimi.wire import Body, Message
+
+# What relies on live data is told by fresh-data, which knows the live tools.
+_ADVISED = frozenset(
+    {
+        "long",
+        "rule-heavy",
+        "repeated-rule",
+        "near-repeat",
+        "contradiction",
+        "shouting",
+        "pasted-tools",
+        "long-examples",
+        "default-persona",
+        "image-task",
+    }
+)
+
+
+class _Seen(NamedTuple):
+    text: str
+    changes: tuple[Change, ...]
+
+
+_seen: Memo[_Seen] = Memo(512)
+
+
+def apply(body: Body, call: Call) -> Edit:
+    """Look at every system message; user text is never touched."""
+    limits = call.practices.prompt_thresholds
+    own = _own_lines()
+    tools = tuple((tool.get("function") or {}).get("name", "") for tool in body.get("tools") or ())
+    surroundings = digest([limits.model_dump_json(), [*own], [*tools], call.dialect.vision])
+    changes: list[Change] = []
+
+    def look(text: str) -> str:
+        key = digest(text) + surroundings
+        seen = _seen(key, lambda: _look(text, limits, own, tools, vision=call.dialect.vision))
+        changes.extend(seen.changes)
+        return seen.text
+
+    def concise(message: Message) -> Message:
+        if message.get("role") != "system":
+            return message
+        content = message.get("content")
+        if isinstance(content, str):
+            text = look(content)
+            return message if text == content else with_fields(message, content=text)
+        if isinstance(content, list):
+            parts = [_part(part, look) for part in content]
+            if any(new is not old for new, old in zip(parts, content, strict=True)):
+                return with_fields(message, content=parts)
+        return message
+
+    edited = map_messages(body, concise)
+    return Edit(edited, changes) if changes else unchanged(body)
+
+
+def _part(part: Any, look: Any) -> Any:
+    if not isinstance(part, dict) or not isinstance(part.get("text"), str):
+        return part
+    text = look(part["text"])
+    return part if text == part["text"] else {**part, "text": text}
+
+
+def _own_lines() -> tuple[str, ...]:
+    """Return the openings of the lines that practices add: another surface may have added them before."""
+    from refrase_integrations.kimi.practices import ordered
+
+    return tuple(practice.marker for practice in ordered() if practice.marker)
+
+
+def _look(text: str, limits: PromptThresholds, own: Sequence[str], tools: Sequence[str], *, vision: bool) -> _Seen:
+    theirs = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(tuple(own)))
+    if estimate.text(theirs) < limits.short:
+        return _Seen(text, ())
+    found = [finding for finding in lint_prompt(theirs, thresholds=limits, tools=tools, vision=vision)]
+    by_rule: dict[str, list[Finding]] = {}
+    for finding in found:
+        # Pasted tools are paid twice where they are bound too; alone they may be all that an agent has (ReAct).
+        if finding.rule in _ADVISED and (tools or finding.rule != "pasted-tools"):
+            by_rule.setdefault(finding.rule, []).append(finding)
+    changes = [Change("advise", _said(rule, findings)) for rule, findings in by_rule.items()]
+    short = compact_prompt(text, keep=own)
+    if not short.removed or short.tokens_saved < limits.saving:
+        return _Seen(text, tuple(changes))
+    kinds = Counter(removal.kind for removal in short.removed)
+    parts = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+    shortened = f"shorter by about {short.tokens_saved:,} of {short.tokens_before:,} tokens ({parts})"
+    return _Seen(short.text, (*changes, Change("drop", shortened)))
+
+
+def _said(rule: str, findings: Sequence[Finding]) -> str:
+    if len(findings) > 1:
+        return f"{rule}: {len(findings)} places, the first in line {findings[0].line}"
+    return f"{rule}: {findings[0].reason}"
+
+
+PRACTICE = Practice(
+    id="concise-prompt",
+    statement="Says what makes a system prompt hard to follow (long, rule-heavy, contradicting ...); apply shortens it.",
+    sources=(REFRASE, Reference("platform.kimi.ai/docs/guide/prompt-best-practice", "2026-08-13", "B")),
+    default="warn",
+    scope="messages",
+    apply=apply,
+)
