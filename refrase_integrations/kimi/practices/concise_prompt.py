@@ -89,9 +89,8 @@ def _look(text: str, limits: PromptThresholds, own: Sequence[str], tools: Sequen
     theirs = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(tuple(own)))
     if estimate.text(theirs) < limits.short:
         return _Seen(text, ())
-    found = [finding for finding in lint_prompt(theirs, thresholds=limits, tools=tools, vision=vision)]
     by_rule: dict[str, list[Finding]] = {}
-    for finding in found:
+    for finding in lint_prompt(theirs, thresholds=limits, tools=tools, vision=vision):
         # Pasted tools are paid twice where they are bound too; alone they may be all that an agent has (ReAct).
         if finding.rule in _ADVISED and (tools or finding.rule != "pasted-tools"):
             by_rule.setdefault(finding.rule, []).append(finding)
@@ -100,7 +99,7 @@ def _look(text: str, limits: PromptThresholds, own: Sequence[str], tools: Sequen
     if not short.removed or short.tokens_saved < limits.saving:
         return _Seen(text, tuple(changes))
     kinds = Counter(removal.kind for removal in short.removed)
-    parts = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+    parts = ", ".join(f"{kind}: {number}" for kind, number in sorted(kinds.items()))
     shortened = f"shorter by about {short.tokens_saved:,} of {short.tokens_before:,} tokens ({parts})"
     return _Seen(short.text, (*changes, Change("drop", shortened)))
 
@@ -113,7 +112,7 @@ def _said(rule: str, findings: Sequence[Finding]) -> str:
 
 PRACTICE = Practice(
     id="concise-prompt",
-    statement="Says what makes a system prompt hard to follow (long, rule-heavy, contradicting ...); apply shortens it.",
+    statement="Says what makes a system prompt hard to follow: length, repeats, contradictions ...; apply shortens it.",
     sources=(REFRASE, Reference("platform.kimi.ai/docs/guide/prompt-best-practice", "2026-08-13", "B")),
     default="warn",
     scope="messages",

@@ -67,7 +67,7 @@ def compact_prompt(text: str, *, keep: Sequence[str] = (), count: TokenCounter =
 
     ```python
     from refrase_integrations import compact_prompt
-    compact_prompt("Never guess. Be brief.\\n\\nPlease note that you must never guess!").text  # "Never guess. Be brief."
+    compact_prompt("Never guess. Be brief. You must never guess!").text  # "Never guess. Be brief."
     ```
 
     Args:
@@ -185,6 +185,7 @@ _SHOUTS = re.compile(r"(?<=[\w\s)*\"”’])([!！?？])\1+(?=[\s*_)]|$)")
 _AFTER = re.compile(r"(?<![ \t])[ \t]+(?=\n)")
 _BLANK = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)+")
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?(?![\w-])")
+_COURTESY = 40  # characters of a thank-you
 _DRAWN = (16, 60)  # signs of a drawn line that cost more than a token: box drawing, ASCII
 _LEFT = 3  # signs of it that stay
 
@@ -200,9 +201,9 @@ class _Finder:
     def repeats(self) -> Iterator[Removal]:
         kinds: dict[int, Literal["repeat", "filler"]] = dict.fromkeys(self._copies(), "repeat")
         for place, unit in enumerate(self.units):
-            if unit.kind == "sentence" and not unit.fixed and unit.end - unit.start < 40:
-                if self.patterns.courtesy.fullmatch(self.text, unit.start, unit.end):
-                    kinds[place] = "filler"
+            short = unit.kind == "sentence" and not unit.fixed and unit.end - unit.start < _COURTESY
+            if short and self.patterns.courtesy.fullmatch(self.text, unit.start, unit.end):
+                kinds[place] = "filler"
         self.gone = set(kinds)
         if kinds:
             yield from self._spans(kinds)
@@ -295,7 +296,12 @@ class _Finder:
             start, end = blocks[unit.block]
             numbered = text[start : unit.start].strip(" \t#*_=-【")
             alone = place == 0 or units[place - 1].block != unit.block
-            if numbered or not alone or not limits_nothing(text[unit.start : unit.end]) or self.outline.guarded(start, end):
+            if (
+                numbered
+                or not alone
+                or not limits_nothing(text[unit.start : unit.end])
+                or self.outline.guarded(start, end)
+            ):
                 continue
             following, at = place + 1, end
             while following < len(units) and units[following].block in whole:
@@ -307,7 +313,11 @@ class _Finder:
             if text[at:rest].strip():
                 continue
             opens = following == len(units) or units[following].kind == "heading"
-            if opens or (unit.kind == "lead" and units[following].kind in ("lead", "sentence") and text[rest - 2 : rest] == "\n\n"):
+            if opens or (
+                unit.kind == "lead"
+                and units[following].kind in ("lead", "sentence")
+                and text[rest - 2 : rest] == "\n\n"
+            ):
                 yield Removal(*self._lines(start, end), "repeat")
 
     # -- filler
@@ -324,20 +334,20 @@ class _Finder:
                         yield Removal(*match.span(), "filler")
             first = text[unit.start]
             if first.isascii() and first.isalpha():
-                for pattern, words in ((patterns.clause, patterns.capitals), (patterns.verb, patterns.verbs)):
-                    if match := pattern.match(text, unit.start, unit.end):
-                        yield from self._opening(match, words, said=pattern is patterns.clause)
-                        break
-            elif match := patterns.clause_zh.match(text, unit.start, unit.end):
-                yield Removal(*match.span(), "filler")
+                if clause := patterns.clause.match(text, unit.start, unit.end):
+                    yield from self._opening(clause, patterns.capitals, clause=True)
+                elif verb := patterns.verb.match(text, unit.start, unit.end):
+                    yield from self._opening(verb, patterns.verbs, clause=False)
+            elif chinese := patterns.clause_zh.match(text, unit.start, unit.end):
+                yield Removal(*chinese.span(), "filler")
 
-    def _opening(self, match: re.Match[str], words: frozenset[str], *, said: bool) -> Iterator[Removal]:
+    def _opening(self, match: re.Match[str], words: frozenset[str], *, clause: bool) -> Iterator[Removal]:
         start, end = match.span()
         if self.outline.guarded(start, end):
             return
         following = _WORD.match(self.text, end)
         if following is None or following.group() not in words:
-            if said and not self.text[end].islower():
+            if clause and not self.text[end].islower():
                 yield Removal(start, end, "filler")  # a name or code opens the clause: its case stands
         elif self.text[start].isupper():
             yield Removal(start, end + 1, "filler", self.text[end].upper())

@@ -62,12 +62,6 @@ def _opposites(firm: Sequence[Said]) -> Iterator[Clash]:
 
 
 _FIGURE = re.compile(r"\d[\d,.]*")
-_BOUND = re.compile(
-    r"\b(?:at most|no more than|not more than|up to|within|under|below|less than|fewer than|maximum|max|at least|no less than|no fewer than"
-    r"|more than|over|minimum|exactly|limit\w*|not exceed)\b|不超过|最多|至多|以内|不少于|至少|最少|控制在|限制在|不得超过|恰好",
-    re.IGNORECASE,
-)
-_LOW = re.compile(r"\b(?:at least|no less than|no fewer than|more than|over|minimum)\b|不少于|至少|最少", re.IGNORECASE)
 
 
 def _figures(firm: Sequence[Said]) -> Iterator[Clash]:
@@ -75,7 +69,7 @@ def _figures(firm: Sequence[Said]) -> Iterator[Clash]:
     seen: dict[tuple[str, int], list[tuple[Said, list[str]]]] = {}
     for one in firm:
         rule, text = one[2], one[1]
-        if rule is None or rule.sense == 0 or rule.bound or not _BOUND.search(text) or one[0].kind == "label":
+        if rule is None or rule.sense == 0 or rule.bound or not _bounds().search(text) or one[0].kind == "label":
             continue
         figures = _FIGURE.findall(rule.key)
         if len(figures) != 1:
@@ -86,6 +80,11 @@ def _figures(firm: Sequence[Said]) -> Iterator[Clash]:
                 yield _clash(one, other, "two different limits for the same thing")
                 break
         earlier.append((one, figures))
+
+
+@lru_cache(maxsize=1)
+def _bounds() -> re.Pattern[str]:
+    return any_re(phrases()["lint"]["bounds_re"])
 
 
 # -- axes ----------------------------------------------------------------------------------------------------
@@ -104,7 +103,8 @@ def _axes() -> tuple[_Axis, ...]:
     made = []
     for axis in phrases()["axes"]:
         same = {word: number for number, group in enumerate(axis.get("same", ())) for word in group}
-        made.append(_Axis(axis["name"], *(_compiled(axis, key) for key in ("value_re", "one_re", "other_re")), same))
+        value, one, other = (_compiled(axis, key) for key in ("value_re", "one_re", "other_re"))
+        made.append(_Axis(axis["name"], value, one, other, same))
     return tuple(made)
 
 

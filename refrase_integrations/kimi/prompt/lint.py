@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from refrase_integrations.kimi.practice import Reference
 from refrase_integrations.kimi.prompt.contradictions import contradictions
 from refrase_integrations.kimi.prompt.outline import Outline, Unit, outline
-from refrase_integrations.kimi.prompt.phrases import any_re, one_of, phrases
+from refrase_integrations.kimi.prompt.phrases import HAN, any_re, one_of, phrases
 from refrase_integrations.kimi.prompt.rules import BINDS, Rule, conditional, is_rule, read
 from refrase_integrations.kimi.prompt.thresholds import DEFAULTS, PromptThresholds
 from refrase_integrations.kimi.tokens import TokenCounter, estimate
@@ -51,9 +51,7 @@ class LintRule(NamedTuple):
     source: Reference
 
 
-REFRASE = Reference(
-    "Refrase's page on Kimi K2 (craigcerto/fwip data/model-cards.json), which cites Skywork.ai", "2026-04-15", "C"
-)
+REFRASE = Reference("refrase.cc/models/kimi-k2 (Skywork.ai analysis)", "2026-11-23", "C")
 """Drifts on long rule-heavy prompts; answers stale facts with confidence unless tools are enabled; sees no images."""
 README = Reference("MoonshotAI/Kimi-K2 README", "2025-07-31")
 GUIDE = Reference("platform.kimi.ai/docs/guide/prompt-best-practice", "2026-08-13", "B")
@@ -188,8 +186,10 @@ class _Linter:
     def _repeats(self) -> Iterator[Finding]:
         first: dict[tuple[str, int], list[tuple[Unit, str]]] = {}
         for unit, said, rule in self.said:
-            if rule is None or rule.says_little or unit.kind == "lead" or (rule.sense == 0 and unit.kind != "sentence"):
+            if rule is None or rule.says_little or unit.kind == "lead":
                 continue
+            if unit.kind != "sentence" and rule.strength < (BINDS if unit.kind == "step" else _ASKS):
+                continue  # a step may come twice, and so may an entry of a list
             earlier = first.setdefault((rule.key, rule.sense), [])
             for other, other_said in earlier:
                 if self._again(unit, said, rule, other, other_said):
@@ -274,9 +274,7 @@ class _Linter:
             for line in re.finditer(r"[^\n]*(?:\n|\Z)", text[at:]):
                 if patterns.tool_entry.match(line.group()):
                     run.append((at + line.start(), at + line.end()))
-                elif line.group().strip() and not line.group().startswith((" ", "\t")):
-                    break
-                elif not line.group():
+                elif not line.group() or (line.group().strip() and line.group()[0] not in " 	"):
                     break
             found = max(found, run, key=len)
         return found
@@ -288,10 +286,9 @@ class _Linter:
         names = one_of(re.sub(r"\s+", "_", name) for name in self.tools if name)
         if not names:
             return []
-        entry = re.compile(
-            rf"^[ \t]*(?:[-*•]|\d+[.)])?[ \t]*(?:\*\*|`|#+[ ]`?)?(?:{names})(?:\*\*|`)?(?:\([^)\n]*\))?(?:\*\*|`)?\s*(?:[:：]|-{{1,2}}|—|–)\s*\S(?:.{{20,}}|[^\n]*[\u4e00-\u9fff]{{6,}})$",
-            re.MULTILINE,
-        )
+        name = rf"(?:\*\*|`|#+[ ]`?)?(?:{names})(?:\*\*|`)?(?:\([^)\n]*\))?(?:\*\*|`)?"
+        described = rf"(?:[:：]|-{{1,2}}|—|–)[ \t]*(?:\S.{{20,}}|[^\n]*[{HAN}]{{6,}})$"
+        entry = re.compile(rf"^[ \t]*(?:[-*•]|\d+[.)])?[ \t]*{name}[ \t]*{described}", re.MULTILINE)
         return [match.span() for match in entry.finditer(self.text)]
 
     # -- what the model cannot know or see
@@ -337,6 +334,7 @@ class _Linter:
                 return
 
 
+_ASKS = 1  # strength of a bare imperative that says how to answer
 _TOOLS = 2  # described tools that make a pasted list: one name with a dash is a hint on its use
 
 

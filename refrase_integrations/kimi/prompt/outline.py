@@ -186,7 +186,8 @@ _LINE = re.compile(
     re.MULTILINE | re.IGNORECASE,
 )
 _TITLE = re.compile(
-    r"(?:\*\*|__)(?P<bold>[^*_\n]{1,80})(?:\*\*|__)[:：]?\s*$|【(?P<box>[^】\n]{1,30})】\s*$|(?P<caps>[A-Z][A-Z0-9 &/,'()-]{2,60})[:：]?\s*$"
+    r"(?:\*\*|__)[^*_\n]{1,80}(?:\*\*|__)[:：]?\s*$|【[^】\n]{1,30}】\s*$"
+    r"|(?P<caps>[A-Z][A-Z0-9 &/,'()-]{2,60})[:：]?\s*$"
 )
 _TITLES = re.compile(r"\*\*|__|【|[A-Z][A-Z0-9 &/,'()-]")
 _BOLD, _NUMBERED = 7, 6  # levels of titles that are a bold line, in capitals or numbered: below other headings
@@ -195,7 +196,8 @@ _CODE = 4  # blanks before a line of indented code
 _ENDS = frozenset(".!?:;。！？：；…")
 _SENTENCE = re.compile(r"(?<![.!?])[.!?]++[\"')\]*_’”]*+(?=\s)|[。！？；]+[”」』）)*]*|\n")
 _LABEL = re.compile(
-    rf"(?:\*\*|__|`)?([\w{HAN}][\w{HAN} /&()'’.-]{{0,40}}?)(?:\*\*|__|`)?\s*(?:[:：](?!//)(?:\*\*|__)?|\s(?:=|->|=>|→|–|—)\s)"
+    rf"(?:\*\*|__|`)?([\w{HAN}][\w{HAN} /&()'’.-]{{0,40}}?)(?:\*\*|__|`)?"
+    r"\s*(?:[:：](?!//)(?:\*\*|__)?|\s(?:=|->|=>|→|–|—)\s)"
 )
 _COLON = re.compile(r"[:：]|\s(?:=|->|=>|→|–|—)\s")
 _FIRST = re.compile(r"\W*([\w.'’-]+)")

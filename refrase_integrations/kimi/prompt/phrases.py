@@ -26,8 +26,9 @@ def one_of(words: Iterable[str], not_before: dict[str, str] | None = None) -> st
         words: plain phrases.
         not_before: characters before which a phrase is part of another word (Chinese has no blanks).
     """
+    apart = not_before or {}
     return "|".join(
-        re.escape(word).replace(r"\ ", r"\s+") + (f"(?![{not_before[word]}])" if word in (not_before or {}) else "")
+        re.escape(word).replace(r"\ ", r"\s+") + (f"(?![{apart[word]}])" if word in apart else "")
         for word in sorted(words, key=lambda word: (-len(word), word))
     )
 

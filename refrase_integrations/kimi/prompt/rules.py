@@ -1,8 +1,8 @@
 """Reading a sentence as a rule: what it asks or forbids, how strongly, and a key that equal rules share.
 
 Two sentences have one key when they differ in nothing but weight and politeness: openings ("Please note that"), modals
-of the same sense ("never", "do not"), articles, capitals of emphasis, end marks. Every other word, number, name and sign
-is in the key, in its order.
+of the same sense ("never", "do not"), articles, capitals of emphasis, end marks. Every other word, number, name and
+sign is in the key, in its order.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def read(said: str) -> Rule | None:
         return None
     language = _chinese() if _HAN.search(said, 0, 12) else _english()
     return language.read(said)
+
 
 BINDS = 2
 """Strength of a rule that binds: "must", "never"."""

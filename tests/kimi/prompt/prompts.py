@@ -59,5 +59,5 @@ def _modules(name: str) -> Iterator[object]:
     for info in pkgutil.walk_packages(getattr(package, "__path__", ()), f"{name}."):
         try:
             yield importlib.import_module(info.name)
-        except Exception:  # noqa: BLE001, S112, PERF203 - an optional part of that package
+        except Exception:  # noqa: BLE001 - an optional part of that package
             continue

@@ -44,7 +44,10 @@ GOES = {
         "- 禁止透露用户的密码。\n- 使用中文回答。\n",
     ),
     "filler": ("Please note that the shop opens at 9.", "The shop opens at 9."),
-    "filler before a name keeps its case": ("Please note that npm is not installed.", "Please note that npm is not installed."),
+    "filler before a name keeps its case": (
+        "Please note that npm is not installed.",
+        "Please note that npm is not installed.",
+    ),
     "filler before a verb": ("Please make sure to answer in French.", "Answer in French."),
     "filler in the middle": ("Ask first in order to be safe.", "Ask first to be safe."),
     "courtesy": ("Be brief.\n\nThank you!", "Be brief."),
@@ -160,9 +163,32 @@ def test_the_count_is_the_counters() -> None:
 LINES = [text for text, _ in GOES.values()] + list(STAYS.values())
 PIECES = st.sampled_from(
     [piece for text in LINES for piece in text.splitlines(keepends=True)]
-    + ["\n", "\n\n", " ", "- ", "1. ", "## ", "```\n", "{", "}", '"', "“", "”", "<rules>\n", "</rules>\n", "{% if x %}", "%}", "===== X =====\n", ":", "!!", "。"]
+    + [
+        "\n",
+        "\n\n",
+        " ",
+        "- ",
+        "1. ",
+        "## ",
+        "```\n",
+        "{",
+        "}",
+        '"',
+        "“",
+        "”",
+        "<rules>\n",
+        "</rules>\n",
+        "{% if x %}",
+        "%}",
+        "===== X =====\n",
+        ":",
+        "!!",
+        "。",
+    ]
 )
-TEXTS = st.one_of(st.lists(PIECES, max_size=14).map("".join), st.text(max_size=60), st.text(st.characters(codec=None), max_size=30))
+TEXTS = st.one_of(
+    st.lists(PIECES, max_size=14).map("".join), st.text(max_size=60), st.text(st.characters(codec=None), max_size=30)
+)
 
 
 @settings(max_examples=600, deadline=None)
@@ -188,20 +214,54 @@ def test_of_mixed_prompts_nothing_is_lost(text: str) -> None:
     assert altered(text, short) == []
 
 
-GUARDED = st.sampled_from(["`a!!  b`", "{slot}", "{{ slot }}", '"Please note that!!  "', "“请注意，！！”", "```\nPlease note that  \n\n\n\nx!!\n```", "<tag a='!!'>", "%(name)s", "$NAME", "[[slot]]", "https://a.example/?q=!!"])
+GUARDED = st.sampled_from(
+    [
+        "`a!!  b`",
+        "{slot}",
+        "{{ slot }}",
+        '"Please note that!!  "',
+        "“请注意，！！”",
+        "```\nPlease note that  \n\n\n\nx!!\n```",
+        "<tag a='!!'>",
+        "%(name)s",
+        "$NAME",
+        "[[slot]]",
+        "https://a.example/?q=!!",
+    ]
+)
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.one_of(GUARDED, st.sampled_from(["Be brief.", "Never guess!!", "\n\n\n\n", "不要编造。", " ", "- ", "Please note that the "])), max_size=12))
+@given(
+    st.lists(
+        st.one_of(
+            GUARDED,
+            st.sampled_from(
+                ["Be brief.", "Never guess!!", "\n\n\n\n", "不要编造。", " ", "- ", "Please note that the "]
+            ),
+        ),
+        max_size=12,
+    )
+)
 def test_what_is_guarded_stays_byte_for_byte(pieces: list[str]) -> None:
     text = "\n".join(pieces)
     short = compact_prompt(text).text
     for piece in pieces:
-        if piece[0] in "`{\"“<%$[h":
+        if piece[0] in '`{"“<%$[h':
             assert short.count(piece) >= min(1, text.count(piece))
 
 
 def test_a_very_long_line_and_deep_nesting_are_read() -> None:
     sys.setrecursionlimit(1_000)
-    for text in ("{" * 20_000, "`" * 20_000, "<" * 20_000, "“" * 20_000, "- " * 10_000, "a" * 100_000, "." * 20_000, "\n" * 20_000, "-" * 20_000 + "x"):
+    for text in (
+        "{" * 20_000,
+        "`" * 20_000,
+        "<" * 20_000,
+        "“" * 20_000,
+        "- " * 10_000,
+        "a" * 100_000,
+        "." * 20_000,
+        "\n" * 20_000,
+        "-" * 20_000 + "x",
+    ):
         assert compact_prompt(text).text.strip() or not text.strip()

@@ -7,7 +7,9 @@ import pytest
 from tests.kimi.prompt.comparison import SENTENCE, altered, losses
 from tests.kimi.prompt.prompts import own
 
-RULES = "Never share `user.id` with Acme. Use at most 3 sentences. 不要透露密码。\n\nGreet {name}, see https://a.example/x."
+RULES = (
+    "Never share `user.id` with Acme. Use at most 3 sentences. 不要透露密码。\n\nGreet {name}, see https://a.example/x."
+)
 REPEATS = {"en-coding-agent-long": 8, "en-support-bot-shouting": 4}  # sentences that these say more than once
 
 

@@ -6,7 +6,7 @@ from statistics import median
 
 import pytest
 
-from refrase_integrations import compact_prompt, lint_prompt
+from refrase_integrations import compact_prompt
 from refrase_integrations.kimi.prompt.compact import Removal
 from tests.kimi.prompt.comparison import altered, losses
 from tests.kimi.prompt.prompts import corpus, own
@@ -52,6 +52,8 @@ def test_savings_over_the_corpus() -> None:
         short = compact_prompt(text)
         shares[name] = short.tokens_saved / short.tokens_before
     assert min(shares.values()) >= 0
-    wordy = [shares[name] for name in ("en-coding-agent-long", "en-scaffold-repeats", "en-email-writer", "zh-kefu-long")]
+    wordy = [
+        shares[name] for name in ("en-coding-agent-long", "en-scaffold-repeats", "en-email-writer", "zh-kefu-long")
+    ]
     assert median(wordy) > 0.08  # prompts grown by hand
     assert median(shares.values()) < 0.02  # clean ones, such as the frameworks', have nothing to give
