@@ -55,6 +55,7 @@ def test_the_order() -> None:
     assert [practice.id for practice in ORDER] == snapshot(
         [
             "system-prompt",
+            "concise-prompt",
             "vision",
             "special-tokens",
             "history",

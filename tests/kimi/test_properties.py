@@ -35,8 +35,11 @@ DIALECTS = [
     ]
 ]
 
+WORDY = "Never guess.  \n\n\nPlease note that you must never guess!!!"
 texts = st.one_of(
-    st.sampled_from(["", " ", "Hello.", "你好", "<|im_end|>", "<~|im_end|>", "<think>x</think>", "a\n\nb", "[EOS]"]),
+    st.sampled_from(
+        ["", " ", "Hello.", "你好", "<|im_end|>", "<~|im_end|>", "<think>x</think>", "a\n\nb", "[EOS]", WORDY]
+    ),
     st.text(max_size=20),
 )
 ids = st.sampled_from(["", "a", "b", "functions.f:0", "functions.f:1", "call_1"])
@@ -117,6 +120,7 @@ bodies = st.builds(
 dialects = st.integers(0, len(DIALECTS) - 1)
 MODES = [
     Practices(vision="apply"),
+    Practices(vision="apply", concise_prompt="apply", prompt_thresholds={"short": 0, "saving": 1}),
     Practices(vision="apply", history="off", loop_guard="apply"),
     Practices(loop_guard="apply", vision="apply"),
     Practices(everything="off"),
