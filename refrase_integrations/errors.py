@@ -333,6 +333,10 @@ class StructuredOutputError(ReplyError, ValueError):
     """The reply does not fit the wanted schema, also after the bounded re-ask."""
 
 
+class ToolCallMissing(StructuredOutputError):
+    """A tool call was forced and no usable one came, also when asked once more: such a call is an answer in a form."""
+
+
 class StreamInterrupted(HostError):
     """The stream broke after part of the reply was handed out.
 

@@ -39,7 +39,7 @@ class Change(NamedTuple):
 
     kind: Kind
     """add: fills what was left open. encode: the same meaning in the host's form. replace, drop: overrides or
-    removes what the user set or wrote. advise: only says so. refuse: cannot be sent as it is."""
+    removes what the user set or wrote. advise: only says so. refuse: cannot be sent, or handed out, as it is."""
     detail: str
     """Names and numbers, never prompt text."""
 
@@ -171,6 +171,8 @@ class Practice:
     marker: str = ""
     """Opening of any line it adds: a line that starts so is replaced, never doubled."""
     error: type[PracticeError] | type[ReplyError] = PracticeError
+    reply_error: type[ReplyError] | None = None
+    """Raised instead where it refuses a reply; None: `error`."""
     apply: Callable[[Body, Call], Edit] | None = None
     heal: Callable[[Prepared], Step | None] | None = None
     leave: Callable[[Body, Call], Edit] | None = None

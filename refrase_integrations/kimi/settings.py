@@ -62,6 +62,9 @@ class Practices(BaseModel):
     """Identical tool calls in a row of which the last one is not made any more; 0: no limit."""
     prompt_thresholds: PromptThresholds = PROMPT_DEFAULTS
     """When concise-prompt calls a system prompt long, rule-heavy and so on; a dict will do."""
+    forced_choice: Literal["error", "advise"] = "error"
+    """What becomes of a reply without a usable tool call where one was forced, also when asked once more: an error
+    (`ToolCallMissing`), or a note in the report (an agent that waits for the call may then end without a word)."""
     everything: Literal["off"] | None = None
     """"off" turns every practice off that is not set by name."""
 

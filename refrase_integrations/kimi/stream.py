@@ -125,7 +125,11 @@ def _next(prepared: Prepared, followup: Followup) -> Prepared:
         )
     asked = (*call.asked, followup.practice) if followup.counts else call.asked
     handed = call.handed_back + (not followup.counts)
-    return prepare(replace(call, body=body, asked=asked, takes=followup.takes, handed_back=handed))
+    takes = max(call.takes, followup.takes, key=_TAKES.index)  # what an earlier reply handed out stays handed out
+    return prepare(replace(call, body=body, asked=asked, takes=takes, handed_back=handed))
+
+
+_TAKES: tuple[Takes, ...] = ("all", "answer", "calls")
 
 
 class _Line:
@@ -263,7 +267,9 @@ class _Governed:
         if notes:
             stops = [note for note in notes if note.kind in STOPS[self._mode]]
             if stops:
-                raise self._practice.error.of(self._practice, stops, self._prepared.call.dialect)
+                refused = any(note.kind == "refuse" for note in stops)
+                error = (self._practice.reply_error if refused else None) or self._practice.error
+                raise error.of(self._practice, stops, self._prepared.call.dialect)
             self._prepared.report.heal(self._practice, notes, advised=self._mode == "warn")
         followup = delta.get("followup")
         delta = cast(Delta, {key: value for key, value in delta.items() if key != "notes"})

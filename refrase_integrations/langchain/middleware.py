@@ -38,6 +38,8 @@ _log = logging.getLogger("refrase_integrations")
 
 _BENEATH = Practices(loop_guard="apply")
 """The middleware's own defaults: the lowest layer, so that model and user override them."""
+_JUDGED = Practices(forced_choice="advise").over(_BENEATH)
+"""The same where a structured response is wanted: the middleware judges whether it came."""
 _CORRECTIONS = 2  # replies of one turn that only held unreadable calls and are sent back; then the run ends
 _passed_over: set[str] = set()  # models that were left alone, and said so
 
@@ -135,7 +137,8 @@ class KimiMiddleware(AgentMiddleware[KimiState, Any, Any]):
         first = model.runnable if isinstance(model, RunnableWithFallbacks) else model
         if not self._knows(first):
             return None
-        practices = self.practices.over(Practices.of(getattr(first, "practices", None)), _BENEATH)
+        beneath = _BENEATH if request.response_format is None else _JUDGED
+        practices = self.practices.over(Practices.of(getattr(first, "practices", None)), beneath)
         practised = with_kimi_practices(model, self.model_name, self.host, practices)
         return request.override(model=practised, model_settings=settings)
 

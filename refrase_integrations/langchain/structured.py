@@ -20,10 +20,14 @@ from pydantic import ValidationError
 
 from refrase_integrations.errors import ConfigurationError, StructuredOutputError
 from refrase_integrations.kimi.schema.arguments import find_error
+from refrase_integrations.kimi.settings import Practices
 from refrase_integrations.langchain.failures import classified
 
 if TYPE_CHECKING:
     from refrase_integrations.langchain.base import PracticedChatModel
+
+_JUDGED = Practices(forced_choice="advise")
+"""A reply without the call is handed out: the parser judges it."""
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 
@@ -48,11 +52,13 @@ def structured_output(
     parser: _AnswerParser
     if method == "function_calling" and schema is not None and described is not None:
         name = described["function"]["name"]
+        practices = Practices.of(kwargs.pop("practices", None)).over(_JUDGED)
         bound = model.bind_tools(
             [schema],
             tool_choice=name,
             strict=strict,
             parallel_tool_calls=False,
+            practices=practices.model_dump(exclude_unset=True),
             ls_structured_output_format=traced,
             **kwargs,
         )

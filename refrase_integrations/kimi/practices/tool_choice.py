@@ -1,4 +1,4 @@
-"""tool-choice: "auto", with one bounded re-ask where a forced choice cannot be sent."""
+"""tool-choice: "auto" where a forced choice cannot be sent; one bounded re-ask where a forced call does not come."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from refrase_integrations.errors import ToolCallMissing
 from refrase_integrations.kimi.followups import continued, may_follow_up, reply_message
 from refrase_integrations.kimi.memo import digest
 from refrase_integrations.kimi.practice import (
@@ -19,6 +20,7 @@ from refrase_integrations.kimi.practice import (
     Prepared,
     Reference,
     Step,
+    Takes,
     unchanged,
 )
 from refrase_integrations.kimi.schema import read_arguments
@@ -57,18 +59,22 @@ def apply(body: Body, call: Call) -> Edit:
 
 
 def heal(prepared: Prepared) -> Step | None:
-    """Watch for a reply without a call where one was forced by the user and only "auto" could be sent."""
-    wanted = prepared.call.body.get("tool_choice")
-    if wanted is None or _kind(wanted) not in ("required", "named") or prepared.body.get("tool_choice") != "auto":
-        return None
-    return _Insist(prepared)
+    """Watch for a reply without a call where the user forced one."""
+    return _Insist(prepared) if is_forced(prepared.call.body) and prepared.body.get("tools") else None
+
+
+def is_forced(body: Body) -> bool:
+    """Tell whether a request forces a tool call."""
+    choice = body.get("tool_choice")
+    return choice is not None and _kind(choice) in ("required", "named")
 
 
 class _Insist:
-    """Holds content back until a call comes or the reply ends; then asks once more."""
+    """Asks once more where no call came. Holds content back until then, unless the host was told to force the call."""
 
     def __init__(self, prepared: Prepared) -> None:
         self._prepared = prepared
+        self._live = prepared.stream and prepared.body.get("tool_choice") != "auto"
         self._content: list[str] = []
         self._reasoning: list[str] = []
         self._called = False
@@ -80,12 +86,14 @@ class _Insist:
             self._called = True
         self._reasoning.append(delta.get("reasoning", ""))
         if self._called or "content" not in delta:
-            held, self._content = "".join(self._content), []
-            if held and self._called:
-                return [{"content": held}, delta]
-            self._content = [held] if held else []
+            held = [] if self._live or not self._called else self._content
+            if held:
+                self._content = []
+                return [{"content": "".join(held)}, delta]
             return [delta]
         self._content.append(delta["content"])
+        if self._live:
+            return [delta]
         rest: Delta = {key: value for key, value in delta.items() if key != "content"}  # type: ignore[assignment]
         return [rest] if rest else []
 
@@ -102,9 +110,12 @@ class _Insist:
             said = reply_message(content, "".join(self._reasoning) or None)
             body = continued(self._prepared.call.body, *([said] if content.strip() else []), nudge)
             note = Change("replace", "no tool call where one was forced: asked once more")
-            return [{"followup": Followup(body, note.detail), "notes": [note]}]
-        note = Change("advise", "no tool call where one was forced, also when asked once more")
-        return [{"content": content, "notes": [note]}] if content else [{"notes": [note]}]
+            takes: Takes = "calls" if self._live and content else "all"
+            return [{"followup": Followup(body, note.detail, takes=takes), "notes": [note]}]
+        last: Delta = {"notes": [missing(self._prepared, "no tool call where one was forced", finish_reason)]}
+        if content and not self._live:
+            last["content"] = content
+        return [last]
 
     def _call_in(self, content: str) -> ToolCall | None:
         text = _unfenced(content.strip())
@@ -129,6 +140,18 @@ class _Insist:
             "type": "function",
             "function": {"name": function.get("name", ""), "arguments": text},
         }
+
+
+def missing(prepared: Prepared, what: str, finish_reason: str | None) -> Change:
+    """Return what a practice says of a reply without the call that was forced, when nothing is left to try."""
+    call = prepared.call
+    several = (call.body.get("n") or 1) > 1  # the other choices may be what was wanted
+    again = ", also when asked once more" if call.asked else ""
+    cure = "raise max_tokens=" if finish_reason == "length" else "force no choice, or catch this"
+    other = "practices={'forced_choice': 'advise'} hands the reply out as it is"
+    advice = f"(finish_reason {finish_reason}); {cure}; {other}"
+    kind: Kind = "advise" if several or call.practices.forced_choice == "advise" else "refuse"
+    return Change(kind, f"{what}{again}" + (f" {advice}" if kind == "refuse" else ""))
 
 
 def _unfenced(text: str) -> str:
@@ -164,6 +187,7 @@ PRACTICE = Practice(
         Reference("platform.moonshot.ai/docs/guide/migrating-from-openai-to-kimi", "2025-11-15"),
         Reference("platform.kimi.ai/docs/guide/use-tool-choice", "2026-08-13", "B"),
     ),
+    reply_error=ToolCallMissing,
     apply=apply,
     heal=heal,
 )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, cast
 
-from refrase_integrations.errors import ToolSchemaError
+from refrase_integrations.errors import ToolCallMissing, ToolSchemaError
 from refrase_integrations.kimi.followups import continued, may_follow_up, no_such_tool, reply_message
 from refrase_integrations.kimi.memo import Memo, digest
 from refrase_integrations.kimi.practice import (
@@ -22,6 +22,7 @@ from refrase_integrations.kimi.practice import (
     Takes,
     unchanged,
 )
+from refrase_integrations.kimi.practices.tool_choice import is_forced, missing
 from refrase_integrations.kimi.practices.tool_format import given_tools
 from refrase_integrations.kimi.schema import SERVED, InvalidToolSchema, Normalised, normalise, read_arguments
 from refrase_integrations.kimi.wire import Body, Message, Tool, ToolCall, put, without
@@ -113,6 +114,8 @@ class _Validate:
             takes: Takes = "calls" if self._text() else "all"
             asked: Delta = {"followup": Followup(self._corrected(bad), notes[-1].detail, takes=takes)}
             return [cast(Delta, {**({"tool_calls": good} if good else {}), **asked, "notes": notes})]
+        if is_forced(self._prepared.call.body) and not any(map(_can_be_answered, read)):
+            notes.append(missing(self._prepared, "no usable tool call where one was forced", finish_reason))
         done: Delta = {"tool_calls": read}
         return [cast(Delta, {**done, "notes": notes})] if notes else [done]
 
@@ -164,6 +167,12 @@ def _answer(made: ToolCall, text: str) -> Message:
     return {"role": "tool", "tool_call_id": made.get("id", ""), "name": name, "content": text}
 
 
+def _can_be_answered(made: ToolCall) -> bool:
+    """Tell whether an agent gets the call at all, right or wrong: what cannot be read as an object is no call to it."""
+    text = made["function"].get("arguments", "")
+    return not made.get("withheld") and (_object(made) == text or not text)
+
+
 def _object(made: ToolCall) -> str:
     text = made["function"].get("arguments", "")
     try:
@@ -180,6 +189,7 @@ PRACTICE = Practice(
         Reference("MoonshotAI/kimi-cli#2406", "2026-11-23", "C"),
     ),
     error=ToolSchemaError,
+    reply_error=ToolCallMissing,
     apply=apply,
     heal=heal,
 )

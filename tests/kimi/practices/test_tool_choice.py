@@ -6,7 +6,7 @@ import pytest
 from inline_snapshot import snapshot
 from pydantic import BaseModel
 
-from refrase_integrations.errors import PracticeError, ToolChoiceRefused
+from refrase_integrations.errors import PracticeError, ToolCallMissing, ToolChoiceRefused
 from refrase_integrations.langchain import ChatKimi
 from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.conversations import MODES, OPENAPI, ask, exchange, sent, violations_of_openapi
@@ -28,6 +28,7 @@ CALL = Reply(tool_calls=[("get_weather", {"city": "Paris"})])
 OFF = {"tool_choice": "off"}
 INSTRUCT = "moonshotai/Kimi-K2-Instruct-0905"
 THINKING = "moonshotai/Kimi-K2-Thinking"
+HOSTS = [("moonshot", "kimi-k2.6"), ("moonshot", "kimi-k3"), ("vllm", INSTRUCT), ("vllm", THINKING)]
 
 pytestmark = pytest.mark.parametrize("mode", MODES)
 
@@ -316,8 +317,29 @@ class TestHealing:
             ]
         )
 
-    async def test_it_is_asked_once_and_no_more(self, mode: str) -> None:
-        reply, bodies = await forced(mode, ["Sunny.", "Sunny, really.", CALL])
+    @pytest.mark.parametrize(("persona", "model"), HOSTS)
+    async def test_it_is_asked_once_and_then_it_is_an_error(self, mode: str, persona: str, model: str) -> None:
+        with KimiSimulator(persona, script=["Sunny.", "Sunny, really.", CALL]) as simulator:
+            kimi = ChatKimi(model=model, host=persona, base_url=simulator.base_url, api_key="sk-test")
+            with pytest.raises(ToolCallMissing) as caught:
+                await ask(mode, kimi.bind_tools([WEATHER], tool_choice="any"), QUESTION)
+            assert len(simulator.requests) == 2
+        assert caught.value.practice == "tool-choice"
+        assert caught.value.details == snapshot(
+            (
+                "no tool call where one was forced, also when asked once more (finish_reason stop); force no choice, or "
+                "catch this; practices={'forced_choice': 'advise'} hands the reply out as it is",
+            )
+        )
+        assert "Sunny" not in str(caught.value)
+
+    async def test_at_the_output_limit_the_error_says_so(self, mode: str) -> None:
+        cut = Reply("Well, the weather", finish_reason="length")
+        with pytest.raises(ToolCallMissing, match="raise max_tokens="):
+            await forced(mode, [cut, cut])
+
+    async def test_as_advice_the_text_is_handed_out(self, mode: str) -> None:
+        reply, bodies = await forced(mode, ["Sunny.", "Sunny, really.", CALL], practices={"forced_choice": "advise"})
         assert len(bodies) == 2
         assert (reply.content, reply.tool_calls) == ("Sunny, really.", [])
         assert [line["detail"] for line in said(reply, "healed")] == snapshot(
@@ -328,9 +350,19 @@ class TestHealing:
         )
 
     async def test_the_allowance_of_extra_calls_bounds_it(self, mode: str) -> None:
-        reply, bodies = await forced(mode, ["Sunny.", CALL], practices={"extra_calls": 0})
-        assert len(bodies) == 1
-        assert (reply.content, reply.tool_calls) == ("Sunny.", [])
+        with KimiSimulator(script=["Sunny.", CALL]) as simulator:
+            kimi = ChatKimi(base_url=simulator.base_url, host="moonshot", api_key="x", practices={"extra_calls": 0})
+            with pytest.raises(ToolCallMissing):
+                await ask(mode, kimi.bind_tools([WEATHER], tool_choice="any"), QUESTION)
+            assert len(simulator.requests) == 1
+
+    async def test_calls_that_cannot_be_used_are_no_call_that_was_forced(self, mode: str) -> None:
+        with pytest.raises(ToolCallMissing, match="no usable tool call") as caught:
+            await forced(mode, [Reply(tool_calls=[("get_weather", '{"city": "Par')])] * 2)
+        assert caught.value.practice == "tool-schemas"
+        wrong = Reply(tool_calls=[("get_weather", {"town": "Paris"})])
+        reply, _ = await forced(mode, [wrong, wrong])
+        assert len(reply.tool_calls) == 1, "an agent gets this one and answers it"
 
     async def test_usage_of_both_is_summed(self, mode: str) -> None:
         usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110}
@@ -376,10 +408,19 @@ class TestHealing:
         assert reply.content == "I look it up."
         assert len(reply.tool_calls) == 1
 
-    async def test_where_required_is_taken_nothing_is_held_back(self, mode: str) -> None:
-        reply, bodies = await forced(mode, ["No."], persona="vllm", model=INSTRUCT)
-        assert len(bodies) == 1
-        assert reply.content == "No."
+    async def test_a_host_that_takes_the_choice_and_ignores_it(self, mode: str) -> None:
+        """A stream holds nothing back there: the words have gone out when it turns out that no call came."""
+        reply, bodies = await forced(mode, ["No.", CALL], persona="vllm", model=INSTRUCT)
+        assert [made["tool_choice"] for made in bodies] == ["required", "required"]
+        assert reply.content == ("No." if mode.endswith("stream") else "")
+        assert len(reply.tool_calls) == 1
+
+    async def test_what_was_handed_out_is_not_said_again(self, mode: str) -> None:
+        broken = Reply("I look. ", tool_calls=[("get_weather", '{"city": "Par')])
+        reply, bodies = await forced(mode, [broken, "Hm.", CALL])
+        assert len(bodies) == 3
+        assert reply.content == "I look. "
+        assert len(reply.tool_calls) == 1
 
     async def test_off_asks_nothing_again(self, mode: str) -> None:
         reply, bodies = await forced(mode, ["No.", CALL], practices=OFF, strict=False)
