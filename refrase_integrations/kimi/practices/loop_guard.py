@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 from refrase_integrations.errors import LoopStopped
+from refrase_integrations.kimi.memo import Memo, digest
 from refrase_integrations.kimi.messages import is_blank, text_of, with_fields
 from refrase_integrations.kimi.practice import (
     Call,
@@ -40,6 +41,7 @@ REMINDERS: Mapping[int, str] = {
 of it in the context makes one more of it likelier (MoonshotAI/kimi-code#1518)."""
 
 
+_spellings: Memo[str] = Memo(4096)
 _Key = tuple[str, str]
 _Streaks = dict[_Key, int]
 """How often each call of the last step has been made in a row."""
@@ -127,12 +129,16 @@ def _continued(before: _Streaks, calls: Iterable[ToolCall]) -> tuple[_Streaks, l
 def _key(made: ToolCall) -> _Key:
     """Return what makes two calls the same: name and arguments, spacing and order aside."""
     function = made.get("function") or {}
-    text = neutralise(function.get("arguments") or "")  # the request's arguments are harmless already, a reply's not
+    text = function.get("arguments") or ""
+    return function.get("name") or "", _spellings(digest(text), lambda: digest(_plain(text)))
+
+
+def _plain(text: str) -> str:
+    text = neutralise(text)  # the request's arguments are harmless already, a reply's are not
     try:
-        text = json.dumps(json.loads(text), sort_keys=True)
+        return json.dumps(json.loads(text), sort_keys=True)
     except (ValueError, RecursionError):
-        text = "".join(text.split())
-    return function.get("name") or "", text
+        return "".join(text.split())
 
 
 def _name(made: ToolCall) -> str:
