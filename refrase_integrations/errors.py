@@ -123,11 +123,13 @@ class HostError(RefraseError):
         retryable: whether the same request may succeed later.
         attempts: how often the request was sent.
         seen: the host's own words, without prompt text.
+        partial: what a stream had handed out before, in the form of the calling framework; None: nothing.
     """
 
     advice: ClassVar[str] = ""
     retryable: bool = False
     attempts: int = 1
+    partial: Any = None
 
     def __init__(
         self,
@@ -307,6 +309,24 @@ class RequestTimedOut(ConnectionFailed):
     advice = "Raise timeout=, stream the reply, or lower the output limit."
 
 
+class DeadlineExceeded(RequestTimedOut):
+    """The call took longer than its deadline, all requests and waits together. Its ``attempts`` are those of the last
+    request; in a stream `partial` holds what was handed out before."""
+
+    advice = "Raise deadline=, or ask for less: fewer output tokens, thinking=False where the model can."
+    retryable = False
+
+    @classmethod
+    def by(cls, seconds: float, attempts: int, last: HostError | None = None) -> DeadlineExceeded:
+        """Build the error for a call of which ``last`` was the latest failure; ``attempts`` 0: it was not sent."""
+        tries = f"{attempts} attempt{'s' if attempts != 1 else ''}"
+        why = f"; last: {type(last).__name__}: {last.seen}" if last is not None else ""
+        known = {} if last is None else {"status": last.status, "type": last.type, "host": last.host, "model": last.model}
+        error = cls(f"the deadline of {seconds:g} s left no more time after {tries}{why}", **known)
+        error.attempts = attempts
+        return error
+
+
 # -- what a reply may lack -------------------------------------------------------------------------------
 
 
@@ -338,15 +358,10 @@ class ToolCallMissing(StructuredOutputError):
 
 
 class StreamInterrupted(HostError):
-    """The stream broke after part of the reply was handed out.
-
-    Attributes:
-        partial: what was received so far, in the form of the calling framework, or None.
-    """
+    """The stream broke after part of the reply was handed out (`partial`), and could not be taken up again."""
 
     advice = "What came before was handed out already, and is in the error's .partial where the surface keeps it."
     retryable = True
-    partial: Any = None
 
     @classmethod
     def by(cls, cause: HostError) -> StreamInterrupted:

@@ -15,6 +15,8 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from refrase_integrations.client.deadline import Pace
+
 _DONE = b"[DONE]"
 _BOM = b"\xef\xbb\xbf"
 
@@ -106,7 +108,8 @@ class EventReader:
 
 @cache
 def streams(*, plain: bool) -> tuple[Any, Any]:
-    """Return the SDK's sync and async stream class, made to remember whether the host said that it was done.
+    """Return the SDK's sync and async stream class, made to remember whether the host said that it was done, and to
+    keep a `Pace`.
 
     Args:
         plain: leave the decoding of events to the SDK.
@@ -115,34 +118,50 @@ def streams(*, plain: bool) -> tuple[Any, Any]:
 
     class Stream(openai.Stream[object]):
         done = False
+        pace: Pace
+
+        def packets(self) -> Iterator[bytes]:
+            for packet in self.response.iter_bytes():
+                self.pace.packet()
+                yield packet
 
         def _iter_events(self) -> Iterator[Any]:
             if plain:
-                for event in super()._iter_events():
+                for event in self._decoder.iter_bytes(self.packets()):
                     self.done = self.done or event.data.startswith("[DONE]")
                     yield event
+                    self.pace.event()
                 return
             reader = EventReader()
-            for packet in self.response.iter_bytes():
+            for packet in self.packets():
                 for fast in reader.feed(packet):
                     self.done = bool(fast.data)
                     yield fast
+                    self.pace.event()
             yield from reader.close()
 
     class AsyncStream(openai.AsyncStream[object]):
         done = False
+        pace: Pace
+
+        async def packets(self) -> AsyncIterator[bytes]:
+            async for packet in self.response.aiter_bytes():
+                self.pace.packet()
+                yield packet
 
         async def _iter_events(self) -> AsyncIterator[Any]:
             if plain:
-                async for event in super()._iter_events():
+                async for event in self._decoder.aiter_bytes(self.packets()):
                     self.done = self.done or event.data.startswith("[DONE]")
                     yield event
+                    self.pace.event()
                 return
             reader = EventReader()
-            async for packet in self.response.aiter_bytes():
+            async for packet in self.packets():
                 for fast in reader.feed(packet):
                     self.done = bool(fast.data)
                     yield fast
+                    self.pace.event()
             for fast in reader.close():
                 yield fast
 

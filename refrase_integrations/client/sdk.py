@@ -6,15 +6,19 @@ for every chunk, which is where most of its time goes. The body goes as bytes of
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from refrase_integrations.client.connection import Connection
+from refrase_integrations.client.deadline import Deadline, OutOfTimeError, Pace, timeouts
 from refrase_integrations.client.events import streams
 from refrase_integrations.client.failures import answered, typed
-from refrase_integrations.client.retries import aattempts, attempts
+from refrase_integrations.client.retries import aattempts, attempts, before_resuming
 from refrase_integrations.errors import ConnectionFailed, HostError, InvalidMessage, RequestTimedOut, StreamInterrupted
 from refrase_integrations.kimi.practice import Change, Practice, Prepared
 from refrase_integrations.kimi.wire import Chunk
@@ -26,39 +30,44 @@ RETRIES = Practice(id="retries", statement="Tries again what may pass: overload,
 """Not a setting (``max_retries`` is): its line in the report says how often a request was sent."""
 
 
-def send(prepared: Prepared, connection: Connection, *, max_retries: int = 2) -> Iterator[Chunk]:
+def send(
+    prepared: Prepared,
+    connection: Connection,
+    *,
+    max_retries: int = 2,
+    deadline: Deadline | None = None,
+    stall_timeout: float | None = None,
+) -> Iterator[Chunk]:
     """Send a request and yield raw chunks: stream chunks, or one whole response.
 
     Args:
         prepared: the request. Its report gets a line where the request had to be sent more than once.
         connection: where to, with which key.
-        max_retries: tries after the first one, before anything was yielded.
+        max_retries: tries after the first one, before anything was yielded; each resumption of a broken stream so far
+            (`Call.resumed`) takes one away.
+        deadline: of the user's call; None: none.
+        stall_timeout: longest silence of a stream, in seconds; see `timeouts`.
 
     Raises:
         InvalidMessage: the request cannot be written as JSON.
         HostError: the host refused or failed; `StreamInterrupted` once something was yielded.
     """
-    content, failed = _written(prepared.body), list[HostError]()
-    retry = attempts(max_retries, failed)
-    if not prepared.stream:
-        whole: Chunk = retry(_post, prepared, connection, content)
-        _note(prepared, failed)
-        yield whole
-        return
-    first: Chunk
-    stream: Any
-    first, stream = retry(_open, prepared, connection, content)
-    failure: Exception | None = None
+    job = _Job.of(prepared, connection, deadline, stall_timeout)
+    failed, resumed = list[HostError](), prepared.call.resumed
+    if resumed:
+        time.sleep(max(min(before_resuming(resumed), job.deadline.left()), 0))
+    job.check()
+    first, stream = attempts(max_retries - resumed, failed, job.deadline)(_open, job)
+    watch, failure = _Watch(first), None
     try:
         _note(prepared, failed)
         yield first
         if stream is not None:
-            watch = _Watch(first)
             for chunk in stream:
                 yield watch.seen(chunk)
             watch.over(stream)
     except Exception as error:
-        failure = _interrupted(error, prepared, connection)
+        failure = job.interrupted(error, watch, len(failed) + 1)
     finally:
         if stream is not None:
             stream.close()
@@ -66,29 +75,31 @@ def send(prepared: Prepared, connection: Connection, *, max_retries: int = 2) ->
         raise failure
 
 
-async def asend(prepared: Prepared, connection: Connection, *, max_retries: int = 2) -> AsyncIterator[Chunk]:
+async def asend(
+    prepared: Prepared,
+    connection: Connection,
+    *,
+    max_retries: int = 2,
+    deadline: Deadline | None = None,
+    stall_timeout: float | None = None,
+) -> AsyncIterator[Chunk]:
     """The async twin of `send`; see there."""
-    content, failed = _written(prepared.body), list[HostError]()
-    retry = aattempts(max_retries, failed)
-    if not prepared.stream:
-        whole: Chunk = await retry(_apost, prepared, connection, content)
-        _note(prepared, failed)
-        yield whole
-        return
-    first: Chunk
-    stream: Any
-    first, stream = await retry(_aopen, prepared, connection, content)
-    failure: Exception | None = None
+    job = _Job.of(prepared, connection, deadline, stall_timeout)
+    failed, resumed = list[HostError](), prepared.call.resumed
+    if resumed:
+        await asyncio.sleep(max(min(before_resuming(resumed), job.deadline.left()), 0))
+    job.check()
+    first, stream = await aattempts(max_retries - resumed, failed, job.deadline)(_aopen, job)
+    watch, failure = _Watch(first), None
     try:
         _note(prepared, failed)
         yield first
         if stream is not None:
-            watch = _Watch(first)
-            async for chunk in stream:
+            async for chunk in job.deadline.each(stream):
                 yield watch.seen(chunk)
             watch.over(stream)
     except Exception as error:
-        failure = _interrupted(error, prepared, connection)
+        failure = job.interrupted(error, watch, len(failed) + 1)
     finally:
         if stream is not None:
             await stream.close()
@@ -96,42 +107,94 @@ async def asend(prepared: Prepared, connection: Connection, *, max_retries: int 
         raise failure
 
 
-def _post(prepared: Prepared, connection: Connection, content: bytes) -> Chunk:
-    client = connection.client()
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """One request on its way: what every attempt at it needs."""
+
+    prepared: Prepared
+    connection: Connection = field(repr=False)
+    content: bytes
+    deadline: Deadline
+    stall: float | None
+
+    @classmethod
+    def of(
+        cls, prepared: Prepared, connection: Connection, deadline: Deadline | None, stall_timeout: float | None
+    ) -> _Job:
+        return cls(prepared, connection, _written(prepared.body), deadline or Deadline(), stall_timeout)
+
+    def check(self) -> None:
+        if self.deadline.left() <= 0:
+            raise self.deadline.exceeded(0)
+
+    def opened(self, stream: Any, options: Mapping[str, Any]) -> bool:
+        """Take a response that has begun; tell whether it is a stream."""
+        kind = stream.response.headers.get("content-type", "").lower()
+        streamed = self.prepared.stream and "json" not in kind and "html" not in kind
+        stall = options["timeout"].read if streamed else None
+        stream.pace = Pace(self.deadline, float("inf") if stall is None else stall)
+        return streamed
+
+    def options(self, client: Any) -> Any:
+        """Return the SDK's options of one attempt."""
+        given = client.timeout if self.connection.timeout is None else self.connection.timeout
+        return {"timeout": timeouts(given, self.deadline, self.stall, stream=self.prepared.stream)}
+
+    def answered(self, status: int | None, payload: object) -> HostError:
+        return answered(status, payload, self.prepared.body, self.prepared.call.dialect, self.connection)
+
+    def known(self, error: Exception) -> Exception:
+        """Return the typed form of what the SDK or its transport raised; anything else as it is."""
+        import openai
+
+        dialect = self.prepared.call.dialect
+        if isinstance(error, HostError):
+            return error.with_traceback(None)  # the frames of its making hold the host's raw answer
+        if isinstance(error, openai.OpenAIError):
+            return typed(error, self.prepared.body, dialect, self.connection)
+        if isinstance(error, _Malformed):
+            return self.answered(None, {"message": str(error)})
+        # What breaks in the middle of a stream comes from the transport itself.
+        late = isinstance(error, (OutOfTimeError, TimeoutError)) or "Timeout" in type(error).__name__
+        if late or type(error).__module__.partition(".")[0] in _TRANSPORTS:
+            kind = RequestTimedOut if late else ConnectionFailed
+            why = str(error) if isinstance(error, OutOfTimeError) else type(error).__name__
+            broke = f"the connection to {self.connection.base_url} broke ({why})"
+            return kind(broke, host=dialect.host.id, model=dialect.model_id)
+        if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError, RecursionError)):
+            return self.answered(None, {"message": "the host sent what is no JSON"})
+        return error
+
+    def interrupted(self, error: Exception, watch: _Watch, attempts: int) -> Exception | None:
+        """Return what an error in the middle of a stream means; None where the reply was whole by then."""
+        known = self.known(error)
+        if not isinstance(known, HostError):
+            return known
+        if watch.finished:
+            detail = f"the stream broke after the end of the reply ({type(known).__name__}): usage may be missing"
+            self.prepared.report.heal(RETRIES, [Change("advise", detail)])
+            return None
+        if isinstance(known, ConnectionFailed) and self.deadline.left() <= 0:
+            return self.deadline.exceeded(attempts, known)
+        return StreamInterrupted.by(known)
+
+
+def _open(job: _Job) -> tuple[Chunk, Any]:
+    """Open a response: a whole one to its end, a stream up to its first chunk. Until then nothing was handed out, and
+    a retry is safe. The stream is None where the response is whole.
+
+    Whole responses are read as they come, too: a host that sends one byte a second would outlive every deadline.
+    """
+    client, stream = job.connection.client(), None
+    kind, _ = streams(plain=job.connection.plain_stream)
     try:
-        return _whole(
-            client.post(_PATH, cast_to=object, content=content, options=_options(connection)), prepared, connection
-        )
-    except Exception as error:
-        failure = _known(error, prepared, connection)
-    raise failure
-
-
-async def _apost(prepared: Prepared, connection: Connection, content: bytes) -> Chunk:
-    client = connection.async_client()
-    try:
-        return _whole(
-            await client.post(_PATH, cast_to=object, content=content, options=_options(connection)),
-            prepared,
-            connection,
-        )
-    except Exception as error:
-        failure = _known(error, prepared, connection)
-    raise failure
-
-
-def _open(prepared: Prepared, connection: Connection, content: bytes) -> tuple[Chunk, Any]:
-    """Open a stream up to its first chunk: until then nothing was handed out, and a retry is safe. The stream is
-    None where the host answered with a whole response."""
-    client, stream = connection.client(), None
-    kind, _ = streams(plain=connection.plain_stream)
-    try:
+        options = job.options(client)
         stream = client.post(
-            _PATH, cast_to=object, content=content, options=_options(connection), stream=True, stream_cls=kind
+            _PATH, cast_to=object, content=job.content, options=options, stream=True, stream_cls=kind
         )
-        if _is_stream(stream):
-            return _first(next(stream, None), prepared, connection), stream
-        whole = _whole(stream.response.read().decode("utf-8", "replace"), prepared, connection)
+        if job.opened(stream, options):
+            return _first(next(stream, None), job), stream
+        whole = _whole(b"".join(stream.packets()), job)
         stream.close()
         return whole, None
     except BaseException as error:
@@ -139,20 +202,21 @@ def _open(prepared: Prepared, connection: Connection, content: bytes) -> tuple[C
             stream.close()
         if not isinstance(error, Exception):
             raise
-        failure = _known(error, prepared, connection)
+        failure = job.known(error)
     raise failure
 
 
-async def _aopen(prepared: Prepared, connection: Connection, content: bytes) -> tuple[Chunk, Any]:
-    client, stream = connection.async_client(), None
-    _, kind = streams(plain=connection.plain_stream)
+async def _aopen(job: _Job) -> tuple[Chunk, Any]:
+    client, stream = job.connection.async_client(), None
+    _, kind = streams(plain=job.connection.plain_stream)
     try:
-        stream = await client.post(
-            _PATH, cast_to=object, content=content, options=_options(connection), stream=True, stream_cls=kind
+        options = job.options(client)
+        stream = await job.deadline.within(
+            client.post(_PATH, cast_to=object, content=job.content, options=options, stream=True, stream_cls=kind)
         )
-        if _is_stream(stream):
-            return _first(await anext(stream, None), prepared, connection), stream
-        whole = _whole((await stream.response.aread()).decode("utf-8", "replace"), prepared, connection)
+        if job.opened(stream, options):
+            return _first(await job.deadline.within(anext(stream, None)), job), stream
+        whole = _whole(b"".join([packet async for packet in job.deadline.each(stream.packets())]), job)
         await stream.close()
         return whole, None
     except BaseException as error:
@@ -160,37 +224,29 @@ async def _aopen(prepared: Prepared, connection: Connection, content: bytes) -> 
             await stream.close()
         if not isinstance(error, Exception):
             raise
-        failure = _known(error, prepared, connection)
+        failure = job.known(error)
     raise failure
-
-
-def _options(connection: Connection) -> Any:
-    return {} if connection.timeout is None else {"timeout": connection.timeout}
-
-
-def _is_stream(stream: Any) -> bool:
-    kind = stream.response.headers.get("content-type", "").lower()
-    return "json" not in kind and "html" not in kind
 
 
 class _Watch:
     """Looks at the chunks of a stream as they pass: are they chunks, and did the reply come to its end?"""
 
     def __init__(self, first: Chunk) -> None:
-        self._finished = False
+        self.finished = False
+        """A finish reason came: the reply is whole."""
         self.seen(first)
 
     def seen(self, chunk: object) -> Chunk:
         checked = _checked(chunk)
-        if not self._finished:
-            self._finished = any(choice.get("finish_reason") for choice in checked.get("choices") or ())
+        if not self.finished:
+            self.finished = any(choice.get("finish_reason") for choice in checked.get("choices") or ())
         return checked
 
     def over(self, stream: Any) -> None:
         # A proxy that gives up closes the connection in good order, and half a reply looks whole. "data: [DONE]" is
         # the only mark of the end (platform.kimi.ai/docs/guide/utilize-the-streaming-output-feature-of-kimi-api);
         # hosts that leave it out at least give a finish reason.
-        if not (stream.done or self._finished):
+        if not (stream.done or self.finished):
             raise _Malformed("the stream ended before the reply was finished")
 
 
@@ -198,31 +254,30 @@ class _Malformed(ValueError):
     """What the host sent is no chat completion; its text quotes nothing of it."""
 
 
-def _first(chunk: object, prepared: Prepared, connection: Connection) -> Chunk:
+def _first(chunk: object, job: _Job) -> Chunk:
     if chunk is None:
         raise _Malformed("the stream held no event")
     if isinstance(chunk, Mapping) and chunk.get("object") == "error":  # older vLLM
-        raise answered(None, chunk, prepared.body, prepared.call.dialect, connection)
+        raise job.answered(None, chunk)
     return _checked(chunk)
 
 
-def _whole(answer: object, prepared: Prepared, connection: Connection) -> Chunk:
-    if isinstance(answer, str):  # the content type was not JSON's, or a stream was asked for
-        answer = _parsed(answer, prepared, connection)
+def _whole(raw: bytes, job: _Job) -> Chunk:
+    answer = _parsed(raw.decode("utf-8-sig", "replace"), job)
     if isinstance(answer, Mapping) and not answer.get("choices"):
         if answer.get("error") or answer.get("object") == "error":
-            raise answered(None, answer, prepared.body, prepared.call.dialect, connection)
+            raise job.answered(None, answer)
         raise _Malformed("the answer holds no choices")
     return _checked(answer)
 
 
-def _parsed(text: str, prepared: Prepared, connection: Connection) -> object:
+def _parsed(text: str, job: _Job) -> object:
     try:
         return cast(object, json.loads(text))
     except (ValueError, RecursionError):
         pass
     if text.lstrip()[:1] == "<":  # a web page under status 200: a proxy, or an address that is not the API's
-        raise answered(404, text, prepared.body, prepared.call.dialect, connection)
+        raise job.answered(404, text)
     raise _Malformed("the answer is not JSON")
 
 
@@ -237,32 +292,6 @@ def _checked(chunk: object) -> Chunk:
         if said is not None and not isinstance(said, dict):
             raise _Malformed("the host sent a choice that is none")
     return cast(Chunk, chunk)
-
-
-def _known(error: Exception, prepared: Prepared, connection: Connection) -> Exception:
-    """Return the typed form of what the SDK or its transport raised; anything else as it is."""
-    import openai
-
-    dialect = prepared.call.dialect
-    if isinstance(error, HostError):
-        return error.with_traceback(None)  # the frames of its making hold the host's raw answer
-    if isinstance(error, openai.OpenAIError):
-        return typed(error, prepared.body, dialect, connection)
-    if isinstance(error, _Malformed):
-        return answered(None, {"message": str(error)}, prepared.body, dialect, connection)
-    # What breaks in the middle of a stream comes from the transport itself.
-    if type(error).__module__.partition(".")[0] in _TRANSPORTS:
-        kind = RequestTimedOut if "Timeout" in type(error).__name__ else ConnectionFailed
-        broke = f"the connection to {connection.base_url} broke ({type(error).__name__})"
-        return kind(broke, host=dialect.host.id, model=dialect.model_id)
-    if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError, RecursionError)):
-        return answered(None, {"message": "the host sent what is no JSON"}, prepared.body, dialect, connection)
-    return error
-
-
-def _interrupted(error: Exception, prepared: Prepared, connection: Connection) -> Exception:
-    known = _known(error, prepared, connection)
-    return StreamInterrupted.by(known) if isinstance(known, HostError) else known
 
 
 def _note(prepared: Prepared, failed: list[HostError]) -> None:

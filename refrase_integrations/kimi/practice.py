@@ -131,7 +131,12 @@ class Call:
     """What of the reply goes on to the user."""
     handed_back: int = 0
     """How often a host's builtin tool was handed its arguments back so far."""
-
+    resumes: int = 0
+    """How often streams that break may be taken up again."""
+    resumed: int = 0
+    """How often that was so far: who sends waits longer each time."""
+    continues: int = 0
+    """How often replies that are cut at the output limit may be carried on."""
     origins: tuple[tuple[Message, Any], ...] = ()
     """The framework's own message that each wire message was made of: one that no practice touched can be handed on to
     another model as it is."""
