@@ -321,8 +321,8 @@ class DeadlineExceeded(RequestTimedOut):
         """Build the error for a call of which ``last`` was the latest failure; ``attempts`` 0: it was not sent."""
         tries = f"{attempts} attempt{'s' if attempts != 1 else ''}"
         why = f"; last: {type(last).__name__}: {last.seen}" if last is not None else ""
-        known = {} if last is None else {"status": last.status, "type": last.type, "host": last.host, "model": last.model}
-        error = cls(f"the deadline of {seconds:g} s left no more time after {tries}{why}", **known)
+        host, model = (last.host, last.model) if last is not None else ("", "")
+        error = cls(f"the deadline of {seconds:g} s left no more time after {tries}{why}", host=host, model=model)
         error.attempts = attempts
         return error
 

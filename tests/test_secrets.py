@@ -161,7 +161,7 @@ async def test_no_error_shows_a_secret(
 async def test_no_broken_stream_shows_a_secret(mode: str, broken: Any, caplog: pytest.LogCaptureFixture) -> None:
     with KimiSimulator(script=[Reply(chunks=broken)], strict=False) as simulator, everything_said(caplog) as said:
         with pytest.raises(errors.StreamInterrupted) as caught:
-            await ask(mode, chat(simulator), MESSAGES)
+            await ask(mode, chat(simulator, max_retries=0), MESSAGES)
     assert leaks(told(caught.value)) == []
     assert leaks("\n".join(said)) == []
 

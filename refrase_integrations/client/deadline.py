@@ -51,7 +51,6 @@ class Deadline:
         async with asyncio.timeout(self.left()):
             return await result
 
-
     def each(self, items: AsyncIterator[T]) -> AsyncIterator[T]:
         """Return ``items``, each awaited until the deadline; see `within`."""
         return items if self.seconds is None else _Within(self, items)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
 
 from refrase_integrations.client.connection import Connection, connect
+from refrase_integrations.client.deadline import Deadline, checked_seconds
 from refrase_integrations.client.sdk import asend, send
 from refrase_integrations.kimi import catalogue
 from refrase_integrations.kimi.catalogue import find_host
@@ -57,8 +59,14 @@ class DropIn(BaseModel):
     """How each practice applies."""
     timeout: float | Any = None
     """Seconds for one request, or the SDK's Timeout; None: 600."""
+    deadline: float | None = None
+    """Seconds for a whole call: all requests and waits, and the time in which a stream is read. None: no limit."""
+    stall_timeout: float | None = None
+    """Seconds without an event after which a stream counts as dead; None: 300, or ``timeout`` where that is less."""
     max_retries: int = Field(default=2, ge=0)
-    """Tries after the first one, before anything was handed out."""
+    """Tries after the first one. A stream that breaks is taken up again so often, too."""
+    continue_on_length: int = Field(default=0, ge=0)
+    """How often a reply that was cut at the output limit is carried on."""
     stream_usage: bool = True
     """Whether to ask for usage in streams."""
     extra_body: dict[str, Any] | None = None
@@ -87,6 +95,7 @@ class DropIn(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         Practices.of(self.practices)
+        _limits({"deadline": self.deadline, "stall_timeout": self.stall_timeout})
         self._connection({"timeout": self.timeout})  # no key, no URL: better said here than by the first call
         return self
 
@@ -94,16 +103,17 @@ class DropIn(BaseModel):
         """Return the settings that a call is laid over; ``extra_body`` goes over ``more``'s."""
         own = {name: getattr(self, name) for name in MODEL_FIELDS}
         extra = {**more.pop("extra_body", {}), **(self.extra_body or {})}
-        return {**own, **more, "practices": self.practices, "extra_body": extra}
+        begun = {"begun": time.monotonic(), "max_retries": self.max_retries}
+        return {**own, **more, **begun, "practices": self.practices, "extra_body": extra}
 
     def _dialect(self, settings: Mapping[str, Any]) -> tuple[Dialect, bool | None]:
         return dialect_of(settings, find_host(self.host, self.base_url))
 
     def _send(self, prepared: Prepared, settings: Mapping[str, Any]) -> Iterator[Chunk]:
-        return send(prepared, self._connection(settings), max_retries=self.max_retries)
+        return send(prepared, self._connection(settings), max_retries=self.max_retries, **_limits(settings))
 
     def _asend(self, prepared: Prepared, settings: Mapping[str, Any]) -> AsyncIterator[Chunk]:
-        return asend(prepared, self._connection(settings), max_retries=self.max_retries)
+        return asend(prepared, self._connection(settings), max_retries=self.max_retries, **_limits(settings))
 
     def _connection(self, settings: Mapping[str, Any]) -> Connection:
         return connect(
@@ -117,3 +127,11 @@ class DropIn(BaseModel):
             http_async_client=self.http_async_client,
             plain_stream=self.plain_stream,
         )
+
+
+def _limits(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the limits in time of one call, which began as its settings were put together."""
+    return {
+        "deadline": Deadline(checked_seconds("deadline", settings["deadline"]), settings.get("begun")),
+        "stall_timeout": checked_seconds("stall_timeout", settings["stall_timeout"]),
+    }

@@ -57,6 +57,8 @@ def send(
     if resumed:
         time.sleep(max(min(before_resuming(resumed), job.deadline.left()), 0))
     job.check()
+    first: Chunk
+    stream: Any
     first, stream = attempts(max_retries - resumed, failed, job.deadline)(_open, job)
     watch, failure = _Watch(first), None
     try:
@@ -89,6 +91,8 @@ async def asend(
     if resumed:
         await asyncio.sleep(max(min(before_resuming(resumed), job.deadline.left()), 0))
     job.check()
+    first: Chunk
+    stream: Any
     first, stream = await aattempts(max_retries - resumed, failed, job.deadline)(_aopen, job)
     watch, failure = _Watch(first), None
     try:
@@ -189,9 +193,7 @@ def _open(job: _Job) -> tuple[Chunk, Any]:
     kind, _ = streams(plain=job.connection.plain_stream)
     try:
         options = job.options(client)
-        stream = client.post(
-            _PATH, cast_to=object, content=job.content, options=options, stream=True, stream_cls=kind
-        )
+        stream = client.post(_PATH, cast_to=object, content=job.content, options=options, stream=True, stream_cls=kind)
         if job.opened(stream, options):
             return _first(next(stream, None), job), stream
         whole = _whole(b"".join(stream.packets()), job)

@@ -24,7 +24,7 @@ from refrase_integrations.kimi.wire import Body, Message
 
 MODEL_FIELDS = (
     "model", "thinking", "reasoning_effort", "temperature", "top_p", "presence_penalty", "frequency_penalty", "seed",
-    "stop", "max_tokens", "timeout", "stream_usage",
+    "stop", "max_tokens", "timeout", "deadline", "stall_timeout", "stream_usage", "continue_on_length",
 )  # fmt: skip
 """What a model has a field for and a call may override."""
 
@@ -120,7 +120,7 @@ def build_call(
         origins: the framework's own messages, one for each of ``messages``; see `Call.origins`.
 
     Raises:
-        ConfigurationError: the tool choice is none of the known forms.
+        ConfigurationError: the tool choice is none of the known forms, or ``continue_on_length`` no number of times.
     """
     body: dict[str, Any] = {"model": settings["model"], "messages": messages}
     body.update({key: settings[key] for key in _BODY_FIELDS if settings.get(key) is not None})
@@ -145,7 +145,15 @@ def build_call(
         now=now,
         salt=salt,
         origins=tuple(zip(messages, origins, strict=True)) if origins else (),
+        resumes=settings.get("max_retries") or 0,
+        continues=_times("continue_on_length", settings.get("continue_on_length") or 0),
     )
+
+
+def _times(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigurationError(f"{name} must be a whole number from 0 on, not {value!r:.20}")
+    return value
 
 
 _ANTHROPIC_CHOICES = frozenset({"auto", "any", "none", "tool"})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from refrase_integrations.errors import ReplyError
 from refrase_integrations.kimi.practice import Change, Delta, Followup, Mode, Practice, Prepared, Step, Takes
@@ -19,6 +19,17 @@ from refrase_integrations.kimi.usage import add_usage, latest_usage, read_usage
 from refrase_integrations.kimi.wire import Chunk, FunctionCall, ToolCall, Usage, put
 
 _PASSED_ON = ("id", "model", "created", "system_fingerprint", "service_tier", "provider")
+
+
+class Received(NamedTuple):
+    """What a host sent of one reply."""
+
+    content: str
+    reasoning: str | None
+    """None: the reply has none."""
+    calling: bool
+    """It had begun a tool call."""
+    finish: str | None
 
 
 class Healer:
@@ -34,7 +45,10 @@ class Healer:
         self.again: Prepared | None = None
         self.started = False
         """Whether anything was handed out."""
+        self.said = False
+        """Whether reasoning, text or a call was handed out."""
         self._usage: Usage | None = None
+        self._parts: Usage | None = None
         self._earlier = before.usage if before else None
         self._lines: dict[int, _Line] = {}
         if before is not None:
@@ -43,7 +57,26 @@ class Healer:
     @property
     def usage(self) -> Usage | None:
         """Tokens of this call and the attempts before it, summed."""
-        return add_usage(self._earlier, self._usage)
+        return add_usage(self._earlier, self._of_reply())
+
+    def _of_reply(self) -> Usage | None:
+        return add_usage(self._parts, self._usage)
+
+    def received(self) -> Received:
+        """Return what the host sent so far, as it sent it: also what a step holds back."""
+        line = self._lines.get(0)
+        return line.received() if line is not None else Received("", None, calling=False, finish=None)
+
+    def go_on(self) -> None:
+        """The host goes on with the same text in another response. The steps do not notice: they see one text."""
+        self._parts, self._usage = self._of_reply(), None
+        for line in self._lines.values():
+            line.go_on()
+
+    def start_over(self) -> None:
+        """Forget what the host sent: nothing of it was handed out."""
+        self._parts, self._usage = self._of_reply(), None
+        self._lines = {}
 
     def feed(self, chunk: Chunk) -> list[Delta]:
         """Take one raw chunk (or a whole response), return what may go on to the user."""
@@ -56,7 +89,9 @@ class Healer:
                 line = self._lines[index] = _Line(self.prepared, index)
                 out += line.open({key: chunk[key] for key in _PASSED_ON if chunk.get(key) is not None})
             out += line.feed(choice)
-        self.started = self.started or bool(out)
+        if out and not self.said:
+            self.started = True
+            self.said = any(delta.get(key) for delta in out for key in ("content", "reasoning", "tool_calls"))
         return out
 
     def close(self) -> list[Delta]:
@@ -66,7 +101,7 @@ class Healer:
         out: list[Delta] = []
         try:
             for line in self._lines.values():
-                out += line.close(self._usage)
+                out += line.close(self._of_reply())
         except ReplyError as error:
             error.usage = self.usage
             raise
@@ -145,7 +180,18 @@ class _Line:
         self._finish: str | None = None
         self._details: list[Any] = []
         self._reasoning_key: str | None = None
+        self._content: list[str] = []
+        self._reasoning: list[str] = []
+        self._goes_on = False
         self.followup: Followup | None = None
+
+    def received(self) -> Received:
+        reasoning = None if self._reasoning_key is None else "".join(self._reasoning)
+        return Received("".join(self._content), reasoning, calling=self._assembler.begun, finish=self._finish)
+
+    def go_on(self) -> None:
+        self._assembler = _Assembler()  # no call has left: the host writes those that it had begun once more
+        self._goes_on = True
 
     def open(self, extra: dict[str, Any]) -> list[Delta]:
         return self._through([{"extra": extra}], 0) if extra else []
@@ -201,11 +247,15 @@ class _Line:
         content = raw.get("content")
         if content:
             delta["content"] = content if isinstance(content, str) else _text_of_parts(content)
+            self._content.append(delta["content"])
+        if self._goes_on:  # it may reason about how to go on: not what led to the text
+            return delta
         # An empty string means "reasoned, nothing said" and is kept; null means nothing. Text goes before no text.
         said = [(key, text) for key in self._dialect.reasoning_in if isinstance(text := raw.get(key), str)]
         key, reasoning = next((pair for pair in said if pair[1]), said[0] if said else (None, None))
         if reasoning is not None and (reasoning or self._reasoning_key is None):
             delta["reasoning"] = reasoning
+            self._reasoning.append(reasoning)
             if self._reasoning_key is None:
                 self._reasoning_key = key
                 delta["extra"] = {"reasoning_key": key}
@@ -300,6 +350,10 @@ class _Assembler:
     def __init__(self) -> None:
         self._slots: list[_Slot] = []
         self._notes: list[Change] = []
+
+    @property
+    def begun(self) -> bool:
+        return bool(self._slots)
 
     def feed(self, fragments: Iterable[Mapping[str, Any]], *, whole: bool) -> None:
         for fragment in fragments:

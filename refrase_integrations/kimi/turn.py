@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import replace
 
-from refrase_integrations.errors import STRUCTURAL
-from refrase_integrations.kimi.practice import Call, Delta, Prepared
+from refrase_integrations.errors import STRUCTURAL, DeadlineExceeded, HostError, StreamInterrupted
+from refrase_integrations.kimi.continuation import BROKEN, CUT, rest_of
+from refrase_integrations.kimi.practice import Call, Change, Delta, Kind, Practice, Prepared
 from refrase_integrations.kimi.prepare import prepare
 from refrase_integrations.kimi.stream import Healer
 from refrase_integrations.kimi.wire import Chunk
@@ -34,22 +35,22 @@ def run(
 
     Raises:
         PracticeError: a practice refuses the request.
-        HostError: whatever ``send`` raises; a structural 400 is first repaired and resent once.
+        HostError: whatever ``send`` raises; a structural 400 is first repaired and resent once, a broken stream taken
+            up again.
     """
-    prepared: Prepared | None = prepare(call)
-    healer: Healer | None = None
-    while prepared is not None:
-        healer = Healer(prepared, before=healer)
+    turn = _Turn(call, structural)
+    while (request := turn.request()) is not None:
+        failure: Exception | None = None
         try:
-            for chunk in send(prepared):
-                yield from healer.feed(chunk)
-        except Exception as error:
-            prepared = _stricter(prepared, healer) if structural(error) else None
-            if prepared is None:
-                raise
-            continue
-        yield from healer.close()
-        prepared = healer.again
+            for chunk in send(request):
+                yield from turn.healer.feed(chunk)
+            turn.ended()
+        except Exception as error:  # noqa: BLE001 - what cannot be mended is raised
+            failure = turn.failed(error)
+        if failure is not None:
+            raise failure
+        if turn.request() is None:
+            yield from turn.close()
 
 
 async def arun(
@@ -58,27 +59,108 @@ async def arun(
     structural: Callable[[Exception], bool] = is_structural,
 ) -> AsyncIterator[Delta]:
     """The async twin of `run`; see there."""
-    prepared: Prepared | None = prepare(call)
-    healer: Healer | None = None
-    while prepared is not None:
-        healer = Healer(prepared, before=healer)
+    turn = _Turn(call, structural)
+    while (request := turn.request()) is not None:
+        chunks, failure = send(request), None
         try:
-            async for chunk in send(prepared):
-                for delta in healer.feed(chunk):
+            async for chunk in chunks:
+                for delta in turn.healer.feed(chunk):
                     yield delta
-        except Exception as error:
-            prepared = _stricter(prepared, healer) if structural(error) else None
-            if prepared is None:
-                raise
-            continue
-        for delta in healer.close():
-            yield delta
-        prepared = healer.again
+            turn.ended()
+        except Exception as error:  # noqa: BLE001 - what cannot be mended is raised
+            failure = turn.failed(error)
+        finally:
+            # Nobody else closes an async generator that is left in the middle, before the garbage collector does.
+            if isinstance(chunks, AsyncGenerator):
+                await chunks.aclose()
+        if failure is not None:
+            raise failure
+        if turn.request() is None:
+            for delta in turn.close():
+                yield delta
 
 
-def _stricter(prepared: Prepared, healer: Healer) -> Prepared | None:
-    # Moonshot's own client resends a structural 400 once, with a stricter history (MoonshotAI/kimi-cli).
-    if healer.started or prepared.call.strict:
+class _Turn:
+    """What one user call stands at between its requests."""
+
+    def __init__(self, call: Call, structural: Callable[[Exception], bool]) -> None:
+        first = prepare(call)
+        self.healer = Healer(first)
+        self._request: Prepared | None = first
+        self._structural = structural
+        self._resumed = 0
+        self._continued = 0
+        self._broken: StreamInterrupted | None = None
+        self._cut = False
+
+    def request(self) -> Prepared | None:
+        """Return what to send next; None: the reply is over, `close` it."""
+        return self._request
+
+    def ended(self) -> None:
+        """A response came to its end: the next request is for the rest of a reply that was cut at the limit."""
+        self._request = None
+        prepared, received, wanted = self.healer.prepared, self.healer.received(), self.healer.prepared.call.continues
+        self._broken, self._cut = None, False
+        if received.finish != "length" or not wanted:
+            return
+        if self._continued >= wanted:
+            self._note(CUT, "advise", f"cut at the output limit again, after {wanted} continuation(s)")
+            return
+        rest = rest_of(prepared, received, self._resumed)
+        if isinstance(rest, str):
+            self._note(CUT, "advise", f"the reply was cut at the output limit and not carried on: {rest}")
+            return
+        self._continued += 1
+        self._note(CUT, "encode", f"cut at the output limit: carried on ({self._continued} of {wanted})")
+        self.healer.go_on()
+        self._request, self._cut = rest, True
+
+    def failed(self, error: Exception) -> Exception | None:
+        """A request failed: choose the next one, or return the error that ends the call."""
+        request, healer = self._request, self.healer
+        if request is not None and self._structural(error) and not healer.started and not request.call.strict:
+            # Moonshot's own client resends a structural 400 once, with a stricter history (MoonshotAI/kimi-cli).
+            again = prepare(replace(request.call, strict=True))
+            if again.body != request.body:
+                self._request, self.healer = again, Healer(again, before=healer)
+                return None
+        if isinstance(error, StreamInterrupted):
+            return self._interrupted(error)
+        if not isinstance(error, HostError) or isinstance(error, DeadlineExceeded):
+            return error
+        if self._cut:  # the reply up to the limit is worth as much as without the wish to carry it on
+            self._note(CUT, "advise", f"carrying on failed ({type(error).__name__}): the reply ends where it was cut")
+            self._request = None
+            return None
+        return self._broken if self._broken is not None and healer.said else error
+
+    def close(self) -> list[Delta]:
+        """End a reply; the next request is then its followup, if it has one."""
+        deltas, self._request = self.healer.close(), self.healer.again
+        if self._request is not None:
+            self.healer = Healer(self._request, before=self.healer)
+        return deltas
+
+    def _interrupted(self, error: StreamInterrupted) -> StreamInterrupted | None:
+        healer, prepared = self.healer, self.healer.prepared
+        error.attempts = self._resumed + 1
+        if not error.retryable or self._resumed >= prepared.call.resumes:
+            return error
+        received, resumed = healer.received(), self._resumed + 1
+        rest = rest_of(prepared, received, resumed)
+        if not isinstance(rest, str):
+            self._note(BROKEN, "encode", f"the stream broke: taken up again after {len(received.content)} characters")
+            healer.go_on()
+        elif not healer.said:
+            self._note(BROKEN, "encode", "the stream broke before anything was handed out: sent again")
+            healer.start_over()
+            rest = replace(prepared, call=replace(prepared.call, resumed=resumed))
+        else:
+            error.add_note(f"The stream was not taken up again: {rest}.")
+            return error
+        self._request, self._resumed, self._broken = rest, resumed, error
         return None
-    again = prepare(replace(prepared.call, strict=True))
-    return None if again.body == prepared.body else again
+
+    def _note(self, about: Practice, kind: Kind, detail: str) -> None:
+        self.healer.prepared.report.heal(about, [Change(kind, detail)])

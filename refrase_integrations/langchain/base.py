@@ -18,7 +18,7 @@ from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool
 from pydantic import ValidationError
 
-from refrase_integrations.errors import ConfigurationError, StreamInterrupted
+from refrase_integrations.errors import ConfigurationError, HostError
 from refrase_integrations.kimi.dialect import Dialect
 from refrase_integrations.kimi.practice import Call, Prepared
 from refrase_integrations.kimi.request import build_call, field_error, wire_choice
@@ -116,7 +116,7 @@ class PracticedChatModel(BaseChatModel):
                     if run_manager is not None:
                         run_manager.on_llm_new_token(cast(str, chunk.message.content), chunk=chunk)
                     yield chunk
-            except StreamInterrupted as error:
+            except HostError as error:
                 error.partial = decoder.so_far()
                 raise
 
@@ -137,7 +137,7 @@ class PracticedChatModel(BaseChatModel):
                     if run_manager is not None:
                         await run_manager.on_llm_new_token(cast(str, chunk.message.content), chunk=chunk)
                     yield chunk
-            except StreamInterrupted as error:
+            except HostError as error:
                 error.partial = decoder.so_far()
                 raise
 

@@ -42,7 +42,12 @@ class ChatKimi(DropIn, PracticedChatModel):
         max_tokens: output limit in tokens, reasoning included. None: the documented default.
         practices: `Practices`, a dict such as ``{"system_prompt": "off"}``, or "off".
         timeout: seconds for one request. Default 600.
-        max_retries: tries after the first one, for what may pass (overload, rate limit, connection). Default 2.
+        deadline: seconds for a whole call, retries, waits and reading the stream included; then `DeadlineExceeded`.
+        stall_timeout: seconds without an event after which a stream counts as dead. Default 300.
+        max_retries: tries after the first one, for what may pass (overload, rate limit, connection), and as often a
+            stream that broke is taken up where it ended. Default 2.
+        continue_on_length: how often a reply that was cut at the output limit is carried on, on hosts with partial
+            mode (Moonshot's); usage and cost are summed. Default 0.
 
     Instantiate:
         ```python

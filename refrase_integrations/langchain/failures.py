@@ -3,6 +3,9 @@
 langchain-core names the conditions that every provider knows (``ContextOverflowError``, ``ModelRateLimitError`` ...).
 Its summarization middleware shortens a prompt on the first, and its retry middlewares repeat only what the error calls
 retryable. For each error of this package that means one of these conditions there is a class here that is both.
+
+An error that this package has already retried is none to retry for LangChain: two layers would multiply. With
+``max_retries=0`` nothing was, and LangChain's layer does it alone.
 """
 
 from __future__ import annotations
@@ -54,6 +57,10 @@ def _family(base: type[RefraseError]) -> Iterator[type[RefraseError]]:
         yield from _family(child)
 
 
+def _is_retryable(error: Any) -> bool:
+    return getattr(error, "retryable", False) and getattr(error, "attempts", 1) == 1
+
+
 def _both() -> dict[type[RefraseError], type[RefraseError]]:
     both: dict[type[RefraseError], type[RefraseError]] = {}
     for ours in list(_family(RefraseError)):
@@ -61,7 +68,7 @@ def _both() -> dict[type[RefraseError], type[RefraseError]]:
         theirs = getattr(exceptions, name, None) if name else None
         if theirs is not None:
             own: dict[str, Any] = {"__module__": __name__, "__doc__": ours.__doc__}
-            own["is_retryable"] = getattr(ours, "retryable", False)
+            own["is_retryable"] = property(_is_retryable)
             both[ours] = type(ours.__name__, (ours, theirs), own)
     return both
 

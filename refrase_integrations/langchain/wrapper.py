@@ -291,7 +291,9 @@ _TAKEN_OVER = (
     "disable_streaming", "output_version", "streaming",
 )  # fmt: skip
 _TRACED = frozenset({"model", "temperature", "max_tokens"})
-_OURS = (CALL_FIELDS | {"n", "stream", "ls_structured_output_format"}) - {"timeout"}
+_OURS = (CALL_FIELDS | {"n", "stream", "ls_structured_output_format"}) - {
+    *("timeout", "deadline", "stall_timeout"),  # what belongs to the inner model's own client
+}
 
 
 def _streams(model: BaseChatModel, *methods: str) -> bool:

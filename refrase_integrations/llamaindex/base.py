@@ -24,7 +24,7 @@ from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.tools import BaseTool
 from pydantic import ValidationError
 
-from refrase_integrations.errors import ReplyError, StreamInterrupted
+from refrase_integrations.errors import HostError, ReplyError
 from refrase_integrations.kimi.dialect import Dialect
 from refrase_integrations.kimi.practice import Call, Prepared
 from refrase_integrations.kimi.request import build_call, field_error
@@ -213,7 +213,7 @@ class PracticedLLM(StructuredPrediction):
                     reply = decoder.chunk(delta)
                     if reply is not None:
                         yield reply
-            except StreamInterrupted as error:
+            except HostError as error:
                 error.partial = decoder.so_far()
                 raise
 
@@ -229,7 +229,7 @@ class PracticedLLM(StructuredPrediction):
                     reply = decoder.chunk(delta)
                     if reply is not None:
                         yield reply
-            except StreamInterrupted as error:
+            except HostError as error:
                 error.partial = decoder.so_far()
                 raise
 
