@@ -28,7 +28,6 @@ from refrase_integrations.errors import (
     ConnectionFailed,
     MissingKey,
     RateLimited,
-    StreamInterrupted,
     UnsupportedProtocol,
 )
 from refrase_integrations.langchain import ChatKimi
@@ -149,15 +148,6 @@ async def test_overload_is_tried_again_and_quota_never(mode: str) -> None:
                 await ask(mode, model, "Hi.")
             assert len(simulator.requests) == tries
     assert not issubclass(QuotaExceeded, RateLimited)
-
-
-@pytest.mark.parametrize("mode", ["stream", "astream"])
-async def test_a_stream_that_breaks_in_the_middle_is_not_sent_again(mode: str) -> None:
-    with KimiSimulator(script=[Reply("one two three four five six seven", cut_after=3)]) as simulator:
-        model = ChatKimi(host="moonshot", base_url=simulator.base_url, api_key="sk-x")
-        with pytest.raises(StreamInterrupted):
-            await ask(mode, model, "Hi.")
-        assert len(simulator.requests) == 1
 
 
 # -- variables, keys, addresses ----------------------------------------------------------------------------

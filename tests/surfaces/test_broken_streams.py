@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -101,7 +101,9 @@ async def test_a_stream_that_dies_in_its_reasoning_is_an_error_with_what_came(su
 @in_streams
 async def test_where_nothing_was_handed_out_it_starts_over(surface: str, mode: str) -> None:
     script = [Reply(STORY, cut_after=1), Reply(STORY)]
-    answer, bodies = await exchange(surface, mode, ASKED, persona="vllm", script=script, model="moonshotai/Kimi-K2-Instruct")
+    answer, bodies = await exchange(
+        surface, mode, ASKED, persona="vllm", script=script, model="moonshotai/Kimi-K2-Instruct"
+    )
     assert answer.text == STORY
     assert bodies[0] == bodies[1]
     assert answer.said("broken-streams") == snapshot(
@@ -121,8 +123,6 @@ async def test_a_host_without_partial_mode_is_an_error_with_what_came(surface: s
     assert said
     assert STORY.startswith(said)
     assert error.retryable
-
-
 
 
 @in_streams
