@@ -6,7 +6,7 @@ import uuid
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
@@ -65,6 +65,12 @@ class PracticedChatModel(BaseChatModel):
     def _is_structural(self, error: Exception) -> bool:
         """Tell whether what `_send` raised is a host's refusal of the history's form."""
         return is_structural(error)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy the model; what LangChain worked out from the old fields, the cache's key, is not kept."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("_serialized", None)
+        return copied
 
     # -- one call ----------------------------------------------------------------------------------------
 

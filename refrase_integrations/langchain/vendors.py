@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from langchain_core.language_models import BaseChatModel
 
@@ -32,27 +32,32 @@ _BODY: Mapping[str, tuple[str, ...]] = {
 _STANDARD = frozenset({*SAMPLING, *_BODY, "response_format", "parallel_tool_calls", "user"}) - {"extra_body", "stop"}
 
 
+Form = Literal["fields", "blocks", "kwargs"]
+"""fields: tool calls in ``tool_calls``, reasoning in ``additional_kwargs``. blocks: reasoning as content blocks.
+kwargs: tool calls in ``additional_kwargs`` too, and reasoning only where it says that the host sent it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChatVendor(Vendor):
     """How one package's chat model is read and spoken to."""
 
     body: str | None = None
-    """Call argument that is laid over the request's JSON as it is: what the class would drop or rewrite goes in it."""
+    """Call argument that is laid over the request's JSON as it is, where the host speaks the OpenAI protocol: what the
+    class would drop or rewrite goes in it."""
     arguments: frozenset[str] | None = _STANDARD
     """Fields of the body that it takes as call arguments; None: all."""
     choices: Mapping[str, Any] = field(default_factory=lambda: {"required": "any", "none": "none"})
     """How its ``bind_tools`` spells a tool choice; a tool's name is its own spelling, auto the default."""
-    thinking_blocks: bool = False
-    """Reasoning goes back as content blocks, and comes as such."""
+    form: Form = "fields"
+    """Where it reads an earlier reply's reasoning and tool calls from a message."""
     fills: Mapping[str, Any] = field(default_factory=dict)
     """Values that it gives itself where the user set none."""
 
 
-_OF_OPENAI = frozenset({"prompt_cache_key", "reasoning", "seed", "user"})
 _VENDORS: Mapping[str, ChatVendor] = {
     # The openai SDK lays extra_body over the request's JSON, messages included.
     "langchain_openai.BaseChatOpenAI": ChatVendor(
-        model=("model_name",),
+        model=("model_name", "deployment_name"),
         address=("root_client.base_url", "root_async_client.base_url", "openai_api_base"),
         elsewhere="https://api.openai.com",
         body="extra_body",
@@ -68,13 +73,15 @@ _VENDORS: Mapping[str, ChatVendor] = {
         model=("model_name",),
         address=("openrouter_api_base",),
         host="openrouter",
-        arguments=_STANDARD | _OF_OPENAI,
+        arguments=_STANDARD | {"prompt_cache_key"},
     ),
     "langchain_nvidia_ai_endpoints.ChatNVIDIA": ChatVendor(
-        model=("model",), address=("base_url",), host="nvidia", arguments=None
+        model=("model",), address=("base_url",), host="nvidia", arguments=None, form="kwargs"
     ),
+    # Its routes to hosts of the OpenAI protocol lay extra_body over the request's JSON too.
     "langchain_litellm.ChatLiteLLM": ChatVendor(
         address=("api_base",),
+        body="extra_body",
         routes=LITELLM_ROUTES,
     ),
     "langchain_aws.ChatBedrockConverse": ChatVendor(
@@ -97,7 +104,7 @@ _VENDORS: Mapping[str, ChatVendor] = {
         elsewhere="https://api.anthropic.com",
         arguments=frozenset({"temperature", "top_p", "max_tokens", "response_format", "parallel_tool_calls"}),
         choices={"required": "any", "none": {"type": "none"}},
-        thinking_blocks=True,
+        form="blocks",
         fills={"max_tokens": 4096},
     ),
 }
@@ -154,7 +161,8 @@ def without_settings(model: BaseChatModel, kept: Mapping[str, Any]) -> BaseChatM
             if attribute in type(model).model_fields and name not in kept and name != "n":
                 unset[attribute] = None
     if vendor.body:
-        unset.update(streaming=False, use_responses_api=False)  # what is sent and how it is read is decided here
+        # What is sent and how it is read is decided here.
+        unset.update(streaming=False, stream_usage=False, use_responses_api=False)
         unset["model_kwargs"] = {name: value for name, value in _kwargs_of(model).items() if name not in names}
     changed = {
         name: value

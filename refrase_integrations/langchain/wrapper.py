@@ -25,7 +25,8 @@ from refrase_integrations.kimi.tokens import TokenCounter, counter
 from refrase_integrations.kimi.wire import Chunk
 from refrase_integrations.langchain.base import PracticedChatModel
 from refrase_integrations.langchain.chat import ChatKimi, model_profile
-from refrase_integrations.langchain.handover import WRAPPER, Handover, Reader, hand_over
+from refrase_integrations.langchain.handover import WRAPPER, Handover, hand_over
+from refrase_integrations.langchain.replies import Reader
 from refrase_integrations.langchain.vendors import host_of, model_name_of, settings_of
 
 _log = logging.getLogger("refrase_integrations")
@@ -49,6 +50,10 @@ def with_kimi_practices(
 
     The result is a chat model like any other: tools, structured output, streaming, async, batches, callbacks, cache
     and rate limiter work as they do on ``model``, whose retries and errors stay its own.
+
+    What ``model`` drops cannot be kept: ChatOpenAI and ChatTogether hand out no reasoning, so that a single space goes
+    back in its place. The log says so once, and the report of each reply. ChatAnthropic, ChatDeepSeek, ChatFireworks,
+    ChatLiteLLM, ChatNVIDIA and ChatOpenRouter keep it, and so does `ChatKimi`.
 
     Args:
         model: any chat model. Also a binding of one (``bind``, ``bind_tools``), whose arguments are taken over; and one

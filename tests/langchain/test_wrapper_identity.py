@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import gc
 import pickle
 import re
 from typing import Any
@@ -17,13 +19,13 @@ from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, Sys
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.rate_limiters import BaseRateLimiter
 from langchain_core.runnables import RunnableBinding, RunnableWithFallbacks
-from langchain_openai import ChatOpenAI
+from langchain_openai import AzureChatOpenAI, ChatOpenAI
 
 from refrase_integrations import Practices
 from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.langchain import ChatKimi, with_kimi_practices
 from refrase_integrations.langchain.wrapper import WrappedChatModel
-from refrase_integrations.simulator import KimiSimulator
+from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.conversations import MODES, ask
 from tests.langchain.wrapped import Remembering, Streaming, chat_openai, wrapped
 
@@ -59,6 +61,15 @@ def test_model_and_host_are_read_from_the_inner_model(fields: dict[str, Any], ho
     model = with_kimi_practices(openai(**fields))
     dialect, _ = model._dialect(model._settings(None, {}))
     assert (dialect.model.id, dialect.host.id) == ("kimi-k2.6", host)
+
+
+def test_a_deployment_may_name_the_model() -> None:
+    azure = AzureChatOpenAI(
+        azure_deployment="Kimi-K2.6", azure_endpoint="https://x.openai.azure.com", api_version="2024-10-21", api_key="k"
+    )
+    model = with_kimi_practices(azure)
+    dialect, _ = model._dialect(model._settings(None, {}))
+    assert (dialect.model.id, dialect.host.id) == ("kimi-k2.6", "azure")
 
 
 def test_the_address_in_the_environment_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,9 +192,39 @@ def test_what_the_inner_model_does_not_take_is_said() -> None:
     inner = Remembering()
     reply = fake(inner, model_name="kimi-k2.6").invoke("Hello", extra_body={"top_k": 3}, service_tier="flex")
     [line] = [line for line in report(reply)["changes"] if line["practice"] == "wrapper"]
-    assert re.search("Remembering takes no thinking, top_k: not sent. ChatKimi sends it", line["detail"])
+    assert re.search(
+        r"Remembering does not take thinking, top_k \(fields of the request\): not sent. ChatKimi", line["detail"]
+    )
     assert inner.calls[0]["service_tier"] == "flex"
     assert inner.calls[0]["max_tokens"] == 32_768
+
+
+class Warm(Remembering):
+    """Has a temperature of its own, as many classes have; a call may override it."""
+
+    temperature: float | None = 0.7
+
+    def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **kwargs: Any) -> Any:
+        return super()._generate(messages, stop, run_manager, **{"temperature": self.temperature, **kwargs})
+
+
+@pytest.mark.parametrize(("model", "sent"), [("kimi-k2-0905-preview", 0.6), ("kimi-k2.6", None)])
+def test_a_default_of_the_inner_class_does_not_leak_out(model: str, sent: float | None) -> None:
+    """F2: the host fixes the temperature of newer models and refuses 0.7."""
+    inner = Warm()
+    fake(inner, model_name=model).invoke("Hello")
+    assert inner.calls[0]["temperature"] == sent
+    assert inner.temperature == 0.7
+
+
+class Chained(Remembering):
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Any:
+        return self | StrOutputParser()
+
+
+def test_tools_that_cannot_be_sent_are_an_error() -> None:
+    with pytest.raises(ConfigurationError, match="bind_tools of Chained gives no chat model"):
+        fake(Chained()).bind_tools([{"name": "look", "description": "Look.", "parameters": {}}]).invoke("Hello")
 
 
 # -- wrapping what is wrapped already --------------------------------------------------------------------
@@ -313,6 +354,10 @@ async def test_the_cache_is_the_inner_models_and_knows_the_practices() -> None:
         assert len(simulator.requests) == 2
         wrapped(simulator, cache=cache, model="kimi-k2.7-code").invoke("Hello")
         assert len(simulator.requests) == 3
+        model = wrapped(simulator, cache=cache)
+        model.invoke("Hello")
+        model.model_copy(update={"practices": {"system_prompt": "off", "vision": "warn"}}).invoke("Hello")
+        assert len(simulator.requests) == 4
     inner = Remembering(cache=cache)
     for one in (inner, inner, Remembering(cache=cache, replies=[AIMessage("No.")])):
         fake(one).invoke("Hello")
@@ -341,6 +386,27 @@ async def test_a_model_that_cannot_stream_hands_out_the_whole() -> None:
     assert "".join([chunk.text async for chunk in model.astream("Hello")]) == "Yes."
     spoken = fake(GenericFakeChatModel(messages=iter([AIMessage("one two three")])))
     assert [chunk.text for chunk in spoken.stream("Hello") if chunk.text] == ["one", " ", "two", " ", "three"]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_stream_that_is_left_lets_the_connection_go(is_async: bool) -> None:
+    with KimiSimulator(script=[Reply(content="word " * 2_000, pause=0.001)]) as simulator:
+        model = wrapped(simulator)
+        if is_async:
+            stream = model.astream("Hello")
+            async for _ in stream:
+                break
+            await stream.aclose()
+        else:
+            for _ in model.stream("Hello"):
+                break
+        gc.collect()
+        [request] = simulator.requests
+        for _ in range(2_000):
+            if request.disconnected:
+                break
+            await asyncio.sleep(0.005)
+        assert request.disconnected
 
 
 async def test_batches() -> None:
