@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import openai
 import pytest
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.fake_chat_models import FakeListChatModel
 from langchain_core.load import dumpd, load
 from langchain_openai import ChatOpenAI
-from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
-from refrase_integrations.langchain.wrapper import WrappedChatModel, with_kimi_practices
-from refrase_integrations.simulator import KimiSimulator
-from tests.langchain.test_standard import HYBRID, INSTRUCT, PIXEL, THINKING, VLLM
+from refrase_integrations.langchain import with_kimi_practices
+from refrase_integrations.langchain.wrapper import WrappedChatModel
+from tests.langchain import test_standard as standard
 
 _OURS = ("model_name", "host", "practices")
 
@@ -32,84 +29,37 @@ class OverChatOpenAI(WrappedChatModel):
         super().__init__(**params)
 
 
-class _Features:
-    """What the wrapped model can do, for both suites."""
-
-    target: dict[str, str]
-
+class _Integration(standard._Integration):
     @property
     def chat_model_class(self) -> type[BaseChatModel]:
         return OverChatOpenAI
 
     @property
-    def has_tool_choice(self) -> bool:
-        return True
-
-    @property
-    def supports_json_mode(self) -> bool:
-        return True
-
-    @property
-    def returns_usage_metadata(self) -> bool:
-        return True
-
-    @property
-    def supports_image_inputs(self) -> bool:
-        return self.target["model"] == "kimi-k2.6"
-
-    @property
-    def supports_model_override(self) -> bool:
-        return True
-
-    @property
-    def model_override_value(self) -> str:
-        return "kimi-k2-turbo-preview" if self.target["persona"] == "moonshot" else "moonshotai/Kimi-K2-Instruct"
-
-
-class _Integration(_Features, ChatModelIntegrationTests):
-    url: str
-
-    @pytest.fixture(scope="class", autouse=True)
-    @classmethod
-    def simulator(cls) -> Iterator[KimiSimulator]:
-        with KimiSimulator(cls.target["persona"]) as simulator:
-            cls.url = simulator.base_url
-            yield simulator
-            assert simulator.refusals == []
-
-    @property
     def chat_model_params(self) -> dict[str, Any]:
-        named = {"model": self.target["model"], "host": self.target["persona"]}
         # ChatOpenAI shares one async client between all event loops of a process; each test here has a loop of its own.
-        client = openai.DefaultAsyncHttpxClient()
-        return {**named, "base_url": self.url, "api_key": "sk-t", "http_async_client": client}
-
-    @pytest.fixture(autouse=True)
-    def no_network(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        # The suite's image test downloads a picture first; ours is one pixel.
-        monkeypatch.setattr(httpx, "get", lambda url, timeout=None: httpx.Response(200, content=PIXEL))
+        return {**super().chat_model_params, "http_async_client": openai.DefaultAsyncHttpxClient()}
 
 
 class TestInstruct(_Integration):
-    target = INSTRUCT
+    target = standard.INSTRUCT
 
 
 class TestThinking(_Integration):
-    target = THINKING
+    target = standard.THINKING
 
 
 class TestHybrid(_Integration):
-    target = HYBRID
+    target = standard.HYBRID
 
 
 class TestVllm(_Integration):
-    target = VLLM
+    target = standard.VLLM
 
 
-class _Unit(_Features, ChatModelUnitTests):
+class _Unit(standard._Unit):
     @property
-    def chat_model_params(self) -> dict[str, Any]:
-        return {"model": self.target["model"], "host": self.target["persona"], "api_key": "sk-test"}
+    def chat_model_class(self) -> type[BaseChatModel]:
+        return OverChatOpenAI
 
     @property
     def init_from_env_params(self) -> tuple[dict[str, str], dict[str, Any], dict[str, Any]]:
@@ -130,11 +80,11 @@ class _Unit(_Features, ChatModelUnitTests):
 
 
 class TestUnitInstruct(_Unit):
-    target = INSTRUCT
+    target = standard.INSTRUCT
 
 
 class TestUnitHybrid(_Unit):
-    target = HYBRID
+    target = standard.HYBRID
 
 
 class OverFake(WrappedChatModel):
