@@ -49,6 +49,13 @@ class Memo(Generic[T]):
                 self._values.popitem(last=False)
         return value
 
+    def get(self, key: str) -> T | None:
+        """Return the value of ``key`` where it is kept."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
+
     def __len__(self) -> int:
         """Return how many values are kept."""
         return len(self._values)

@@ -9,6 +9,7 @@ from refrase_integrations.errors import MissingExtra
 if TYPE_CHECKING:
     from refrase_integrations.langchain.chat import ChatKimi as ChatKimi
     from refrase_integrations.langchain.middleware import KimiMiddleware as KimiMiddleware
+    from refrase_integrations.langchain.refraser import Refraser as Refraser
     from refrase_integrations.langchain.threads import arepair_thread as arepair_thread
     from refrase_integrations.langchain.threads import repair_messages as repair_messages
     from refrase_integrations.langchain.threads import repair_thread as repair_thread
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ChatKimi",
     "KimiMiddleware",
+    "Refraser",
     "arepair_thread",
     "repair_messages",
     "repair_thread",
@@ -25,6 +27,7 @@ __all__ = [
 _HOMES = {
     "ChatKimi": "chat",
     "KimiMiddleware": "middleware",
+    "Refraser": "refraser",
     "arepair_thread": "threads",
     "repair_messages": "threads",
     "repair_thread": "threads",

@@ -11,10 +11,12 @@ if TYPE_CHECKING:
     from refrase_integrations.llamaindex.memory import arepair_memory as arepair_memory
     from refrase_integrations.llamaindex.memory import repair_memory as repair_memory
     from refrase_integrations.llamaindex.memory import repair_messages as repair_messages
+    from refrase_integrations.llamaindex.refraser import Refraser as Refraser
 
-__all__ = ["Kimi", "arepair_memory", "repair_memory", "repair_messages"]
+__all__ = ["Kimi", "Refraser", "arepair_memory", "repair_memory", "repair_messages"]
 _HOMES = {
     "Kimi": "llm",
+    "Refraser": "refraser",
     "arepair_memory": "memory",
     "repair_memory": "memory",
     "repair_messages": "memory",
