@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal, cast, overload
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.base import LangSmithParams
@@ -31,6 +31,18 @@ from refrase_integrations.langchain.vendors import host_of, model_name_of, setti
 
 _log = logging.getLogger("refrase_integrations")
 Settings = Practices | dict[str, Any] | Literal["off"] | None
+
+
+@overload
+def with_kimi_practices(
+    model: BaseChatModel, model_name: str | None = None, host: str | None = None, practices: Settings = None
+) -> PracticedChatModel: ...
+
+
+@overload
+def with_kimi_practices(
+    model: Runnable[Any, Any], model_name: str | None = None, host: str | None = None, practices: Settings = None
+) -> Any: ...
 
 
 def with_kimi_practices(

@@ -13,7 +13,7 @@ import pytest
 
 from refrase_integrations import errors
 from refrase_integrations.client.connection import connect
-from refrase_integrations.client.failures import CAUSES, answered
+from refrase_integrations.client.failures import CAUSES, answered, meaning
 from refrase_integrations.client.sdk import send
 from tests.client.loopback import KEY, RawServer, http, request
 
@@ -364,3 +364,40 @@ def test_every_error_can_be_pickled_and_copied() -> None:
 
 def test_this_runs_on_both_lines_of_the_sdk() -> None:
     assert openai.__version__.partition(".")[0] in ("2", "3")
+
+
+class _Boto(Exception):
+    """As boto's ClientError says it."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("An error occurred: messages.1.content: text content is empty")
+        self.response = {"Error": {"Code": "ValidationException"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+
+
+class _Other(Exception):
+    """As the clients of the openai family say it."""
+
+    def __init__(self, status: int | None, body: Any) -> None:
+        super().__init__(f"Error code: {status}")
+        self.status_code, self.body = status, body
+
+
+MISSING = "thinking is enabled but reasoning_content is missing in assistant tool call message at index 2"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (_Other(400, {"error": {"message": MISSING}}), errors.ReasoningMissing),
+        (
+            _Other(400, {"message": "the message at position 1 with role 'assistant' must not be empty"}),
+            errors.HistoryRefused,
+        ),
+        (_Other(429, {"error": {"message": "slow down"}}), errors.RateLimited),
+        (_Other(None, None), None),
+        (_Boto(400), errors.HistoryRefused),
+        (ValueError(MISSING), None),
+    ],
+)
+def test_what_another_clients_exception_means(error: Exception, kind: Any) -> None:
+    assert meaning(error) is kind
