@@ -88,7 +88,7 @@ class PracticeError(_ByPractice, ValueError):
 
 
 class VisionUnsupported(PracticeError):
-    """Images were given to a model that does not see."""
+    """Images or video were given that the model cannot see, or that the host cannot fetch."""
 
 
 class ContextWindowExceeded(PracticeError):

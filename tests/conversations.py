@@ -5,11 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jsonschema import Draft202012Validator
 from langchain_core.messages import AIMessage, AIMessageChunk
 
+from refrase_integrations.client.connection import connect
+from refrase_integrations.client.sdk import send
+from refrase_integrations.kimi.catalogue import find_host, find_model
+from refrase_integrations.kimi.dialect import compile_dialect
+from refrase_integrations.kimi.practice import Call, Delta
+from refrase_integrations.kimi.settings import Practices
+from refrase_integrations.kimi.stream import fold
+from refrase_integrations.kimi.tokens import estimate
+from refrase_integrations.kimi.turn import run
+from refrase_integrations.kimi.wire import Body
 from refrase_integrations.langchain import ChatKimi
 from refrase_integrations.simulator import KimiSimulator, Reply
 
@@ -65,6 +75,16 @@ async def sent(mode: str, messages: Any, **kwargs: Any) -> dict[str, Any]:
     assert body.pop("stream", False) is (mode in ("stream", "astream"))
     body.pop("stream_options", None)
     return body
+
+
+def run_body(simulator: KimiSimulator, body: dict[str, Any], **practices: Any) -> Delta:
+    """Let a body as somebody wrote it by hand go through the practices and over HTTP; return the whole reply."""
+    host = find_host(simulator.host.persona.id)
+    dialect = compile_dialect(find_model(body["model"]), host, name=body["model"])
+    call = Call(body=cast(Body, body), dialect=dialect, practices=Practices.of(practices), count=estimate)
+    connection = connect(host.id, simulator.base_url, "sk-test")
+    (reply,) = fold(run(call, lambda prepared: send(prepared, connection)))
+    return reply
 
 
 def violations_of_openapi(body: dict[str, Any]) -> list[str]:

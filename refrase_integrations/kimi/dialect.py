@@ -127,8 +127,14 @@ class Dialect:
     """What blank content beside tool calls must look like."""
     message_fields: frozenset[str] = frozenset({"role", "content", "name", "tool_calls", "tool_call_id"})
     """Only these fields of a message leave the house (the reasoning fields come on top)."""
+    part_fields: frozenset[str] = frozenset({"type", "text", "image_url", "video_url"})
+    """Only these fields of a content part leave the house."""
     vision: bool = False
     """The model sees images."""
+    video: bool = False
+    """The model sees video."""
+    media: tuple[str, ...] = ()
+    """How the address of an image or video must begin; empty: any will do."""
     partial: bool = False
     """The host continues a given prefix (Moonshot's partial mode)."""
     web_search: bool = False
@@ -216,7 +222,10 @@ def _compile(model: ModelProfile, host: HostProfile, wish: bool | None, name: st
         output_floor=floor,
         output_max=output_max,
         window=(served and served.window) or model.limits.window,
+        part_fields=host.messages.part_fields,
         vision=model.modalities.image and host.messages.images,
+        video=model.modalities.video and host.messages.images,
+        media=host.messages.media,
         partial=host.messages.partial,
         web_search=host.features.web_search and official is not None and state in official.web_search,
         cache_key=host.features.cache_key,

@@ -88,7 +88,7 @@ def _wire_form(body: Body, call: Call) -> tuple[Body, list[Change]]:
         body = put(body, model=dialect.model_id)
     fields = dialect.message_fields | dialect.reasoning_fields
     messages = messages_of(body)
-    plain = [_plain(message, fields, changes) for message in messages]
+    plain = [_plain(message, fields, dialect.part_fields, changes) for message in messages]
     if any(new is not old for new, old in zip(plain, messages, strict=True)):
         body = put(body, messages=plain)
     if call.extra:
@@ -109,16 +109,30 @@ def _laid_over(ours: Mapping[str, Any], users: Mapping[str, Any], path: str, cha
     return merged
 
 
-def _plain(message: Message, fields: frozenset[str], changes: list[Change]) -> Message:
+def _plain(message: Message, fields: frozenset[str], part_fields: frozenset[str], changes: list[Change]) -> Message:
     foreign = [key for key in message if key not in fields]
     if foreign:
         changes.extend(Change("drop", f"message field {key!r}: unknown to this host") for key in foreign)
         message = cast(Message, {key: value for key, value in message.items() if key in fields})
+    content = message.get("content")
+    if isinstance(content, list):
+        parts = [_plain_part(part, part_fields, changes) for part in content]
+        if any(new is not old for new, old in zip(parts, content, strict=True)):
+            message = cast(Message, {**message, "content": parts})
     calls = message.get("tool_calls")
     if calls and any(not _NOT_SENT.isdisjoint(made) for made in calls):
         bare = [cast(ToolCall, {k: v for k, v in made.items() if k not in _NOT_SENT}) for made in calls]
         message = cast(Message, {**message, "tool_calls": bare})
     return message
+
+
+def _plain_part(part: Any, fields: frozenset[str], changes: list[Change]) -> Any:
+    """Return a part with the host's fields alone; one of a type that is not known stays as it is."""
+    if not isinstance(part, Mapping) or part.get("type") not in fields or fields.issuperset(part):
+        return part
+    foreign = [key for key in part if key not in fields]
+    changes.extend(Change("drop", f"content field {key!r}: unknown to this host") for key in foreign)
+    return {key: value for key, value in part.items() if key in fields}
 
 
 _NOT_SENT = frozenset({"error", "withheld", "index"})

@@ -11,6 +11,7 @@ import openai
 import pytest
 
 from refrase_integrations.simulator import KimiSimulator
+from tests.conversations import run_body
 from tests.surfaces import everywhere, exchange, user
 
 CACHED = {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral"}}
@@ -49,6 +50,17 @@ async def test_only_what_the_host_knows_is_sent(surface: str, mode: str, host: s
         assert body["messages"][-2] == {"role": "assistant", "content": "Hello.", "reasoning_content": "A greeting."}
     else:
         assert "cache_control" not in str(body)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_body_that_is_sent_as_it_is(stream: bool) -> None:
+    """Without a framework in between, which would build the content anew."""
+    body: Any = {"model": MODELS["groq"], "messages": CASES["groq"][0], "stream": stream}
+    with KimiSimulator("groq", script=["Yes."]) as simulator:
+        reply = run_body(simulator, body)
+        assert reply["content"] == "Yes."
+        assert "cache_control" not in str(simulator.requests[0].body)
+    assert "cache_control" in str(body)
 
 
 @everywhere

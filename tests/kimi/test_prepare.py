@@ -169,9 +169,23 @@ class TestWire:
         }
         assert changes(prepared, "wire") == [("drop", "message field 'cache_control': unknown to this host")]
 
+    def test_fields_of_content_parts_too(self) -> None:
+        marked = {"type": "text", "text": "Hello.", "cache_control": {"type": "ephemeral"}}
+        sound = {"type": "input_audio", "input_audio": {"data": "AAAA"}, "cache_control": {}}
+        picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA", "detail": "low"}}
+        prepared = prepare(call([{"role": "user", "content": [marked, sound, picture]}], practices="off"))
+        first, *others = prepared.body["messages"][0]["content"]
+        assert first == {"type": "text", "text": "Hello."}
+        assert others[0] is sound, "of a type that nobody knows nothing is taken away"
+        assert others[1] is picture
+        assert changes(prepared, "wire") == [("drop", "content field 'cache_control': unknown to this host")]
+        assert "cache_control" in marked
+        again = prepare(call(prepared.body["messages"], practices="off"))
+        assert again.body["messages"][0] is prepared.body["messages"][0]
+
     def test_what_we_noted_on_a_call_stays_here(self) -> None:
         made = {
-            "id": "c", "index": 0, "type": "function", "error": "no JSON",
+            "id": "c", "index": 0, "type": "function", "error": "no JSON", "withheld": True,
             "function": {"name": "f", "arguments": "{"},
         }  # fmt: skip
         prepared = prepare(call([HELLO, {"role": "assistant", "tool_calls": [made]}], practices="off"))

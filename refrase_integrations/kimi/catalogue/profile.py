@@ -315,6 +315,8 @@ class HostMessages(Facts):
 
     fields: frozenset[str] = frozenset({"role", "content", "name", "tool_calls", "tool_call_id"})
     """Accepted message fields, beside the reasoning fields."""
+    part_fields: frozenset[str] = frozenset({"type", "text", "image_url", "video_url"})
+    """Accepted fields of a content part with text, an image or a video."""
     blank_content: Literal["omit", "null", "empty"] = "null"
     """What blank content beside tool calls must look like."""
     reasoning_in: tuple[str, ...] = ("reasoning_content", "reasoning")
@@ -327,6 +329,8 @@ class HostMessages(Facts):
     """A thinking model's tool call without its reasoning is refused."""
     images: bool = True
     """It passes images on to models that see."""
+    media: tuple[str, ...] = ()
+    """How the address of an image or video must begin, such as ``"data:"``; empty: any address is fetched."""
     partial: bool = False
     """It continues a given prefix (Moonshot's partial mode)."""
 

@@ -23,6 +23,8 @@ from refrase_integrations.kimi.practice import (
     messages_of,
     unchanged,
 )
+from refrase_integrations.kimi.practices.tool_choice import is_forbidden
+from refrase_integrations.kimi.practices.tool_format import given_tools
 from refrase_integrations.kimi.practices.tool_schemas import flavoured_schema
 from refrase_integrations.kimi.schema import InvalidToolSchema, read_arguments
 from refrase_integrations.kimi.wire import Body, Message, Tool, ToolCall, put, without
@@ -45,12 +47,8 @@ def apply(body: Body, call: Call) -> Edit:
         return Edit(body, [Change("refuse", "response_format json_schema without a schema")])
     if "json_schema" in taken:
         return _native(body, described, schema, call)
-    tools = body.get("tools") or []
-    if (
-        len(tools) < call.dialect.tool_limit
-        and "auto" in call.dialect.tool_choices
-        and body.get("tool_choice") != "none"
-    ):
+    tools = given_tools(body)
+    if len(tools) < call.dialect.tool_limit and "auto" in call.dialect.tool_choices and not is_forbidden(body):
         return _as_tool(body, described, schema, call)
     edited = put(body, response_format={"type": "json_object"}) if "json_object" in taken else body
     return _in_prompt(edited, schema)
@@ -181,7 +179,7 @@ class _Fit:
 
 
 def _tool_name(body: Body, described: Mapping[str, Any]) -> str:
-    taken = {(tool.get("function") or {}).get("name") for tool in body.get("tools") or ()}
+    taken = {(tool.get("function") or {}).get("name") for tool in given_tools(body)}
     name = _name(described)
     while name in taken:
         name += "_"

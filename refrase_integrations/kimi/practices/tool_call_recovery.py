@@ -28,6 +28,7 @@ from refrase_integrations.kimi.practice import (
     Takes,
     messages_of,
 )
+from refrase_integrations.kimi.practices.tool_choice import is_forbidden
 from refrase_integrations.kimi.schema import read_arguments
 from refrase_integrations.kimi.tokenformat import (
     Event,
@@ -214,7 +215,7 @@ class _Recover:
         """Return why nothing may be recovered from this reply, or None."""
         if not self._barred_known:
             self._barred_known = True
-            if "none" in (self._prepared.call.body.get("tool_choice"), self._prepared.body.get("tool_choice")):
+            if is_forbidden(self._prepared.call.body) or is_forbidden(self._prepared.body):
                 self._barred = "tool_choice is none"
             elif any(
                 contains_section_tokens(text, neutralised=True)

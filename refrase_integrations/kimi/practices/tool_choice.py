@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from refrase_integrations.errors import ToolCallMissing
+from refrase_integrations.kimi.choices import kind_of, name_in
 from refrase_integrations.kimi.followups import continued, may_follow_up, reply_message
 from refrase_integrations.kimi.memo import digest
 from refrase_integrations.kimi.practice import (
@@ -23,6 +24,7 @@ from refrase_integrations.kimi.practice import (
     Takes,
     unchanged,
 )
+from refrase_integrations.kimi.practices.tool_format import given_choice, given_tools
 from refrase_integrations.kimi.schema import read_arguments
 from refrase_integrations.kimi.wire import Body, Message, Tool, ToolCall, put, without
 
@@ -37,10 +39,10 @@ def apply(body: Body, call: Call) -> Edit:
         if choice is None:
             return unchanged(body)
         dropped: Kind = "encode" if choice in ("auto", "none") else "drop"
-        return Edit(without(body, "tool_choice"), [Change(dropped, f"tool_choice {_kind(choice)} without tools")])
+        return Edit(without(body, "tool_choice"), [Change(dropped, f"tool_choice {kind_of(choice)} without tools")])
     if choice is None:
         return Edit(put(body, tool_choice="auto"), [Change("add", "tool_choice=auto")])
-    kind, name = _kind(choice), _name(choice)
+    kind, name = kind_of(choice), name_in(choice)
     if name is not None and name not in _names(tools):
         return Edit(body, [Change("refuse", f"tool_choice names {name!r}, which is not among the tools")])
     taken = call.dialect.tool_choices
@@ -64,9 +66,13 @@ def heal(prepared: Prepared) -> Step | None:
 
 
 def is_forced(body: Body) -> bool:
-    """Tell whether a request forces a tool call."""
-    choice = body.get("tool_choice")
-    return choice is not None and _kind(choice) in ("required", "named")
+    """Tell whether a request forces a tool call, in whatever form it says so."""
+    return kind_of(given_choice(body)) in ("required", "named")
+
+
+def is_forbidden(body: Body) -> bool:
+    """Tell whether a request forbids tool calls, in whatever form it says so."""
+    return kind_of(given_choice(body)) == "none"
 
 
 class _Insist:
@@ -119,11 +125,11 @@ class _Insist:
 
     def _call_in(self, content: str) -> ToolCall | None:
         text = _unfenced(content.strip())
-        wanted = self._prepared.call.body.get("tool_choice")
+        wanted = given_choice(self._prepared.call.body)
         tools = [
             tool
-            for tool in self._prepared.call.body.get("tools") or ()
-            if _name(wanted) in (None, (tool.get("function") or {}).get("name"))
+            for tool in given_tools(self._prepared.call.body)
+            if name_in(wanted) in (None, (tool.get("function") or {}).get("name"))
         ]
         if len(tools) != 1 or not text.startswith("{"):
             return None
@@ -158,21 +164,6 @@ def _unfenced(text: str) -> str:
     if text.startswith("```") and text.endswith("```") and "\n" in text:
         return text[text.index("\n") : -3].strip()
     return text
-
-
-def _kind(choice: Any) -> str:
-    if isinstance(choice, Mapping):
-        inner = choice.get("type")
-        return "named" if _name(choice) is not None else _kind(inner) if isinstance(inner, str) else "named"
-    return "required" if choice == "any" else str(choice)
-
-
-def _name(choice: Any) -> str | None:
-    if not isinstance(choice, Mapping):
-        return None
-    function = choice.get("function")
-    name = function.get("name") if isinstance(function, Mapping) else choice.get("name")
-    return name if isinstance(name, str) else None
 
 
 def _names(tools: Iterable[Tool]) -> set[str | None]:

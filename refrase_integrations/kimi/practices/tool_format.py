@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
-from refrase_integrations.kimi.followups import continued, reply_message
+from refrase_integrations.kimi.choices import name_in
+from refrase_integrations.kimi.followups import continued, may_follow_up, reply_message
 from refrase_integrations.kimi.messages import text_of
 from refrase_integrations.kimi.practice import (
     Call,
@@ -31,6 +32,7 @@ _PASTED = (
     '"parameters":{',
 )
 _BUILTIN = "builtin_function"
+_NO_MORE = "Error: no more searches in this reply. Answer with what you have found."
 _MOST_SEARCHES = 8  # in one user call; each costs money (platform.kimi.ai/docs/pricing/tools)
 _NO_PARAMETERS: dict[str, Any] = {"type": "object", "properties": {}}
 
@@ -46,6 +48,10 @@ def apply(body: Body, call: Call) -> Edit:
         formed = [_formed(tool, call.dialect.web_search, changes) for tool in tools]
         if any(new is not old for new, old in zip(formed, tools, strict=True)):
             edited = put(edited, tools=formed)
+        several = (body.get("n") or 1) > 1 and call.dialect.sampling["n"].rule != "omit"
+        if several and any(tool.get("type") == _BUILTIN for tool in formed):
+            why = "its call can be answered for one reply only"
+            changes.append(Change("refuse", f"n={body.get('n')} with a builtin tool: {why}"))
         if len(formed) > call.dialect.tool_limit:
             changes.append(Change("refuse", f"{len(formed)} tools; this host takes {call.dialect.tool_limit}"))
         names = {(tool.get("function") or {}).get("name") for tool in formed}
@@ -59,7 +65,8 @@ def apply(body: Body, call: Call) -> Edit:
 def heal(prepared: Prepared) -> Step | None:
     """Hand the host's builtin tools their own arguments back: the app never sees their calls."""
     tools = prepared.body.get("tools") or ()
-    return _HandBack(prepared) if any(tool.get("type") == _BUILTIN for tool in tools) else None
+    builtin = any(tool.get("type") == _BUILTIN for tool in tools)
+    return _HandBack(prepared) if builtin or prepared.call.handed_back else None
 
 
 class _HandBack:
@@ -70,10 +77,14 @@ class _HandBack:
         self._said: dict[str, list[str]] = {"content": [], "reasoning": []}
         self._builtin: list[ToolCall] = []
         self._own = False
+        self._apart = _spoke_before(prepared.call)
 
     def feed(self, delta: Delta) -> Sequence[Delta]:
         for key, said in self._said.items():
             said.append(cast("dict[str, Any]", delta).get(key, ""))
+        if self._apart and delta.get("content"):
+            self._apart = False
+            delta = {**delta, "content": f"\n\n{delta['content']}"}
         calls = delta.get("tool_calls")
         if not calls:
             return [delta]
@@ -90,30 +101,56 @@ class _HandBack:
         if not self._builtin:
             return []
         names = ", ".join(sorted({made["function"]["name"] for made in self._builtin}))
-        if self._own or self._prepared.call.handed_back >= _MOST_SEARCHES:
-            why = "beside calls of the app" if self._own else f"after {_MOST_SEARCHES} of them in one call"
-            dropped: Delta = {"notes": [Change("drop", f"a call to {names} {why}")]}
-            return [dropped if self._own else {**dropped, "finish_reason": "stop"}]  # no call is left to hand out
-        reasoning = "".join(self._said["reasoning"])
+        if self._own:
+            return [{"notes": [Change("drop", f"a call to {names} beside calls of the app")]}]
+        if self._prepared.call.handed_back < _MOST_SEARCHES:
+            note = Change("encode", f"{names}: handed its arguments back")
+            return [{"followup": Followup(self._answered(), note.detail, counts=False), "notes": [note]}]
+        note = Change("drop", f"a call to {names} after {_MOST_SEARCHES} of them in one call")
+        if not may_follow_up(self._prepared, PRACTICE.id):
+            return [{"notes": [note], "finish_reason": "stop"}]  # no call is left to hand out
+        body = self._answered(_NO_MORE)
+        own = [tool for tool in given_tools(body) if tool.get("type") != _BUILTIN]
+        return [{"followup": Followup(put(body, tools=own or None), note.detail), "notes": [note]}]
+
+    def _answered(self, answer: str | None = None) -> Body:
+        """Return the conversation with the calls and their answers: their own arguments, if nothing else."""
         answers: list[Message] = [
             {
                 "role": "tool",
                 "tool_call_id": made.get("id", ""),
                 "name": made["function"]["name"],
-                "content": made["function"].get("arguments", ""),
+                "content": answer or made["function"].get("arguments", ""),
             }
             for made in self._builtin
         ]
-        said = reply_message("".join(self._said["content"]), reasoning or None, self._builtin)
-        note = Change("encode", f"{names}: handed its arguments back")
-        followup = Followup(continued(self._prepared.call.body, said, *answers), note.detail, counts=False)
-        return [{"followup": followup, "notes": [note]}]
+        said = reply_message("".join(self._said["content"]), "".join(self._said["reasoning"]) or None, self._builtin)
+        body = continued(self._prepared.call.body, said, *answers)
+        wanted = name_in(given_choice(body))
+        # The call that was forced has come, unless another one was named: the next reply may be the answer.
+        return body if wanted and not wanted.startswith("$") else without(body, "tool_choice", "function_call")
+
+
+def _spoke_before(call: Call) -> bool:
+    """Tell whether text of a reply of this same user call was handed out before a search."""
+    searches = [
+        message
+        for message in messages_of(call.body)
+        if any((made.get("function") or {}).get("name", "").startswith("$") for made in message.get("tool_calls") or ())
+    ]
+    back = call.handed_back  # searches before these are of earlier calls
+    return bool(back) and any(text_of(message.get("content")).strip() for message in searches[-back:])
 
 
 def given_tools(body: Body) -> list[Tool]:
     """Return the user's tools in the OpenAI form, whatever form they were given in."""
     modern, _ = _modern(body)
     return [_formed(tool, True, []) for tool in modern.get("tools") or ()]
+
+
+def given_choice(body: Body) -> Any:
+    """Return the user's tool choice, also where it was given in the form of 2023."""
+    return _modern(body)[0].get("tool_choice")
 
 
 def _modern(body: Body) -> tuple[Body, list[Change]]:

@@ -22,7 +22,7 @@ from refrase_integrations.kimi.practice import (
     Takes,
     unchanged,
 )
-from refrase_integrations.kimi.practices.tool_choice import is_forced, missing
+from refrase_integrations.kimi.practices.tool_choice import is_forbidden, is_forced, missing
 from refrase_integrations.kimi.practices.tool_format import given_tools
 from refrase_integrations.kimi.schema import SERVED, InvalidToolSchema, Normalised, normalise, read_arguments
 from refrase_integrations.kimi.wire import Body, Message, Tool, ToolCall, put, without
@@ -84,7 +84,7 @@ class _Validate:
         self._schemas = {function.get("name", ""): function.get("parameters") for function in functions}
         sent = {(tool.get("function") or {}).get("name", "") for tool in prepared.body.get("tools") or ()}
         self._added = sent - self._schemas.keys()  # by another practice, which reads its calls itself
-        self._none = prepared.call.body.get("tool_choice") == "none"
+        self._none = is_forbidden(prepared.call.body)
         self._made: list[ToolCall] = []
         self._content: list[str] = []
         self._reasoning: list[str] = []

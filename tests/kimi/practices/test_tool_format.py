@@ -260,14 +260,54 @@ async def test_each_search_is_handed_back_behind_the_others(mode: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 async def test_searches_of_one_call_are_bounded(mode: str) -> None:
-    script = [search(str(number)) for number in range(9)]
+    script = [*(search(str(number)) for number in range(9)), Reply("What I found.", reasoning="Enough.")]
     reply, bodies = await exchange(mode, [("user", "News?")], tools=[SEARCH], script=script)
-    assert len(bodies) == 9
-    assert (reply.text, reply.tool_calls, reply.response_metadata["finish_reason"]) == ("", [], "stop")
+    assert len(bodies) == 10
+    assert "tools" not in bodies[-1], "it would search again"
+    assert bodies[-1]["messages"][-1]["content"] == snapshot(
+        "Error: no more searches in this reply. Answer with what you have found."
+    )
+    assert (reply.text, reply.tool_calls) == ("What I found.", [])
+    assert reply.response_metadata["finish_reason"] == "stop"
     assert healed(reply) == [
         ("encode", "$web_search: handed its arguments back", 8),
         ("drop", "a call to $web_search after 8 of them in one call", 1),
     ]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_where_no_extra_call_is_allowed_the_ninth_search_ends_the_reply(mode: str) -> None:
+    script = [search(str(number), "Hm. ") for number in range(9)]
+    reply, bodies = await exchange(
+        mode, [("user", "News?")], tools=[SEARCH], script=script, practices={"extra_calls": 0}
+    )
+    assert len(bodies) == 9
+    assert (reply.tool_calls, reply.response_metadata["finish_reason"]) == ([], "stop")
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_texts_around_a_search_stay_apart(mode: str) -> None:
+    script = [search("x", "I look."), search("y"), Reply("Found.", reasoning="Done.")]
+    reply, bodies = await exchange(mode, [("user", "News?")], tools=[SEARCH], script=script)
+    assert reply.text == "I look.\n\nFound."
+    assert [m["content"] for m in bodies[1]["messages"] if m.get("tool_calls")] == ["I look."]
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("choice", ["any", "$web_search"])
+async def test_a_search_that_was_forced_is_followed_by_the_answer(mode: str, choice: str) -> None:
+    script = [search("x"), Reply("Found.", reasoning="Done.")]
+    reply, bodies = await exchange(
+        mode, [("user", "News?")], tools=[SEARCH], bind={"tool_choice": choice}, script=script
+    )
+    assert (reply.text, len(bodies)) == ("Found.", 2)
+
+
+@pytest.mark.parametrize("mode", ["invoke", "ainvoke"])
+async def test_several_replies_with_a_search_are_an_error_before_any_request(mode: str) -> None:
+    with pytest.raises(PracticeError, match="n=2 with a builtin tool") as caught:
+        await exchange(mode, [("user", "News?")], tools=[SEARCH], model="kimi-k2-0905-preview", n=2)
+    assert caught.value.practice == "tool-format"
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -10,7 +10,7 @@ from inline_snapshot import snapshot
 from refrase_integrations.errors import SchemaRefused, ToolSchemaError
 from refrase_integrations.langchain import ChatKimi
 from refrase_integrations.simulator import KimiSimulator, Reply
-from tests.conversations import MODES, OPENAPI, ask, exchange, sent, violations_of_openapi
+from tests.conversations import MODES, OPENAPI, ask, exchange, run_body, sent, violations_of_openapi
 
 QUESTION = [("user", "Book a table.")]
 INSTRUCT = "moonshotai/Kimi-K2-Instruct-0905"
@@ -373,6 +373,60 @@ class TestArguments:
         bad = calls(("book", "{broken"))
         _, bodies = await called(mode, bad, bad, CALL)
         assert len(bodies) == 2
+
+
+CHOICES = {
+    "openai": {"type": "function", "function": {"name": "book"}},
+    "flat": {"type": "function", "name": "book"},
+    "anthropic": {"type": "tool", "name": "book"},
+    "mcp": "required",
+    "2023": {"name": "book"},
+}
+FORMS: dict[str, dict[str, Any]] = {
+    "openai": {"tools": [BOOK]},
+    "flat": {"tools": [{"type": "function", "name": "book", "description": "Books.", "parameters": PARAMETERS}]},
+    "anthropic": {"tools": [{"name": "book", "description": "Books.", "input_schema": PARAMETERS}]},
+    "mcp": {"tools": [{"name": "book", "description": "Books.", "inputSchema": PARAMETERS}]},
+    "2023": {"functions": [{"name": "book", "description": "Books.", "parameters": PARAMETERS}]},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+class TestToolsOfOtherForms:
+    """Bodies written by hand; the frameworks bring tools into the OpenAI form before."""
+
+    def exchange(self, mode: str, form: str, *script: Any, **more: Any) -> tuple[Any, list[Any]]:
+        body = {"model": "kimi-k2.6", "messages": [{"role": "user", "content": "Book."}], **FORMS[form], **more}
+        if mode.endswith("stream"):
+            body["stream"] = True
+        with KimiSimulator(script=script) as simulator:
+            reply = run_body(simulator, body)
+            assert simulator.refusals == []
+            return reply, [request.body for request in simulator.requests]
+
+    async def test_arguments_are_mended_by_the_users_schema(self, mode: str, form: str) -> None:
+        reply, bodies = self.exchange(
+            mode, form, calls(("book", '{"place": "{\\"street\\": \\"Main St\\"}", "guests": "4"}'))
+        )
+        assert json.loads(reply["tool_calls"][0]["function"]["arguments"]) == {**GOOD, "guests": 4}
+        assert bodies[0]["tools"][0]["function"]["name"] == "book"
+
+    async def test_what_misses_the_schema_is_asked_for_again(self, mode: str, form: str) -> None:
+        reply, bodies = self.exchange(mode, form, calls(("book", {"guests": 4})), CALL)
+        assert "required property missing: 'place'" in bodies[1]["messages"][-1]["content"]
+        assert json.loads(reply["tool_calls"][0]["function"]["arguments"]) == GOOD
+
+    async def test_a_forced_choice_is_insisted_on(self, mode: str, form: str) -> None:
+        key = "function_call" if form == "2023" else "tool_choice"
+        reply, bodies = self.exchange(mode, form, "Done.", CALL, **{key: CHOICES[form]})
+        assert len(bodies) == 2
+        assert [made["function"]["name"] for made in reply["tool_calls"]] == ["book"]
+
+    async def test_where_calls_are_forbidden_none_is_made(self, mode: str, form: str) -> None:
+        key = "function_call" if form == "2023" else "tool_choice"
+        none: Any = {"type": "none"} if form == "anthropic" else "none"
+        reply, _ = self.exchange(mode, form, calls(("book", GOOD), content="No."), **{key: none})
+        assert (reply["content"], reply.get("tool_calls")) == ("No.", None)
 
 
 class TestToolRepair:

@@ -76,7 +76,7 @@ async def test_the_error_names_place_and_models_of_this_host_and_the_fix(mode: s
         await ask(mode, chat, earlier)
     assert raised.value.details == snapshot(
         (
-            "3 image(s) for a text-only model, in messages[1, 3]; these see: "
+            "3 image(s) in messages[1, 3]: this model reads text only; these see: "
             "kimi-k2.6, kimi-k2.7-code-highspeed, kimi-k2.7-code, kimi-k3.1-pro, kimi-k3",
         )
     )
@@ -90,7 +90,7 @@ async def test_the_report_says_what_became_of_it(mode: str, setting: str, action
     reply, _ = await exchange(mode, LOOK, practices={"vision": setting}, strict=False, **VLLM)
     lines = [line for line in reply.response_metadata["refrase"]["changes"] if line["practice"] == "vision"]
     assert [line["action"] for line in lines] == [action]
-    assert lines[0]["detail"].startswith("1 image(s) for a text-only model, in messages[1]; these see: ")
+    assert lines[0]["detail"].startswith("1 image(s) in messages[1]: this model reads text only; these see: ")
     assert lines[0]["source"] == "platform.kimi.ai/docs/guide/use-kimi-vision-model"
     assert "What is this" not in str(reply.response_metadata)
     assert "iVBORw0KGgo" not in str(reply.response_metadata)
@@ -113,3 +113,76 @@ async def test_moonshot_refuses_without_the_practice(mode: str) -> None:
         await sent(mode, LOOK, model="kimi-k2-0905-preview", practices={"vision": "off"})
     body = await sent(mode, LOOK, model="kimi-k2-0905-preview", practices={"vision": "apply"})
     assert not OPENAPI.exists() or violations_of_openapi(body) == []
+
+
+PUBLIC = {"type": "image_url", "image_url": {"url": "https://example.com/secret-cat.png"}}
+UPLOADED = {"type": "image_url", "image_url": {"url": "ms://cat-1"}}
+FILM = {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAA"}}
+
+
+def look(*parts: dict[str, object]) -> list[object]:
+    return [("system", "Be brief."), ("user", [{"type": "text", "text": "What is this?"}, *parts])]
+
+
+@pytest.mark.parametrize("mode", MODES)
+class TestPublicAddresses:
+    """facts P19: Moonshot takes base64 data and ms:// files only; other hosts fetch an address."""
+
+    async def test_are_an_error_before_any_request(self, mode: str) -> None:
+        with KimiSimulator() as simulator:
+            chat = ChatKimi(model="kimi-k2.6", host="moonshot", base_url=simulator.base_url, api_key="sk-test")
+            with pytest.raises(VisionUnsupported) as raised:
+                await ask(mode, chat, look(PICTURE, PUBLIC))
+            assert simulator.requests == []
+        assert raised.value.details == snapshot(
+            (
+                "1 image(s) by address in messages[1]: this host does not fetch addresses; "
+                "give the data itself or a file (data: or ms://)",
+            )
+        )
+        assert "secret-cat" not in str(raised.value)
+
+    async def test_the_host_refuses_them_without_the_practice(self, mode: str) -> None:
+        with pytest.raises(RequestRefused, match="only base64 data and ms:// file ids are supported"):
+            await sent(mode, look(PUBLIC), model="kimi-k2.6", practices={"vision": "off"})
+
+    async def test_apply_puts_a_placeholder_in_their_place(self, mode: str) -> None:
+        body = await sent(mode, look(PICTURE, PUBLIC), model="kimi-k2.6", practices={"vision": "apply"})
+        assert body["messages"][1]["content"][1:] == snapshot(
+            [
+                {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}},
+                {"type": "text", "text": "[image left out: this host does not fetch addresses]"},
+            ]
+        )
+
+    async def test_a_file_of_the_host_goes_out(self, mode: str) -> None:
+        body = await sent(mode, look(UPLOADED), model="kimi-k2.6")
+        assert body["messages"][1]["content"][1] == UPLOADED
+
+    async def test_another_host_fetches_them(self, mode: str) -> None:
+        body = await sent(mode, look(PUBLIC), persona="vllm", model="moonshotai/Kimi-K2.6", strict=False)
+        assert body["messages"][1]["content"][1] == PUBLIC
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_video_goes_to_a_model_that_sees_it_and_to_no_other(mode: str) -> None:
+    body = await sent(mode, look(FILM), model="kimi-k2.6")
+    assert body["messages"][1]["content"][1] == FILM
+    with pytest.raises(VisionUnsupported) as raised:
+        await sent(mode, look(FILM), model="kimi-k3.1-pro")
+    assert raised.value.details == snapshot(
+        (
+            "1 video(s) in messages[1]: this model sees no video; these see: "
+            "kimi-k2.6, kimi-k2.7-code-highspeed, kimi-k2.7-code, kimi-k3",
+        )
+    )
+    with pytest.raises(RequestRefused, match="invalid part type: video_url"):
+        await sent(mode, look(FILM), model="kimi-k3.1-pro", practices={"vision": "off"})
+
+
+@pytest.mark.parametrize("model", ["kimi-k2.6", "moonshotai/Kimi-K2.6"])
+def test_the_profile_tells_what_is_taken(model: str) -> None:
+    host = "vllm" if "/" in model else "moonshot"
+    profile = ChatKimi(model=model, host=host, base_url="http://127.0.0.1:9/v1", api_key="sk-test").profile
+    assert (profile["image_inputs"], profile["video_inputs"]) == (True, True)
+    assert profile["image_url_inputs"] is (host == "vllm")
