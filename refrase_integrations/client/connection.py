@@ -141,7 +141,7 @@ def connect(
     return Connection(
         host=profile,
         base_url=checked,
-        api_key=_Secret(_checked_key(api_key, "api_key=") if api_key else _hosts_key(profile, checked, environ)),
+        api_key=_Secret(_checked_key(api_key, "api_key=") if api_key else key_of(profile, checked, environ)),
         timeout=_checked_timeout(timeout),
         headers=tuple(sorted(_checked_header(*item) for item in (headers or {}).items())),
         query=tuple(sorted(_checked_parameter(*item) for item in (query or {}).items() if item[1] is not None)),
@@ -151,8 +151,19 @@ def connect(
     )
 
 
-def _hosts_key(profile: HostProfile, url: str, environ: Mapping[str, str]) -> str:
-    endpoint = profile.endpoint
+def key_of(profile: HostProfile, url: str, environ: Mapping[str, str] | None = None) -> str:
+    """Return the key of a host from its own variables; a placeholder where it wants none.
+
+    Args:
+        profile: the host.
+        url: where the key will be sent.
+        environ: environment to read; None: the process's.
+
+    Raises:
+        MissingKey: none of the variables is set; names them.
+        ConfigurationError: the key would travel in clear text, or is none.
+    """
+    endpoint, environ = profile.endpoint, os.environ if environ is None else environ
     for name in endpoint.key_env:
         key = environ.get(name)
         if key:

@@ -4,14 +4,36 @@ framework is needed here; each adapter has a table of the classes of its own fra
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi.catalogue import find_host
 from refrase_integrations.kimi.catalogue.profile import HostProfile
+from refrase_integrations.kimi.practice import Change, Practice
 
+WRAPPER = Practice(id="wrapper", statement="Says what the wrapped model does not let through.", sources=())
+"""Not a setting: the report names what no practice can change."""
+FINISH_REASONS: Mapping[str, str] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "tool_use": "tool_calls",
+    "max_tokens": "length",
+    "refusal": "content_filter",
+}
+"""Finish reasons of other protocols, in the words of the OpenAI form."""
+SETTINGS: Mapping[str, tuple[str, ...]] = {
+    "temperature": ("temperature",),
+    "top_p": ("top_p",),
+    "n": ("n",),
+    "presence_penalty": ("presence_penalty",),
+    "frequency_penalty": ("frequency_penalty",),
+    "seed": ("seed",),
+    "stop": ("stop", "stop_sequences"),
+    "max_tokens": ("max_tokens", "max_completion_tokens", "max_output_tokens", "max_new_tokens", "num_output"),
+}
+"""Our settings, and the attributes that models keep them under."""
 LITELLM_ROUTES: Mapping[str, str] = {
     "moonshot": "moonshot",
     "openrouter": "openrouter",
@@ -27,8 +49,12 @@ LITELLM_ROUTES: Mapping[str, str] = {
     "dashscope": "dashscope",
     "huggingface": "huggingface",
     "vertex_ai": "vertex",
+    "hosted_vllm": "vllm",
+    "openai": "",
+    "custom_openai": "",
+    "litellm_proxy": "",
 }
-"""Ids of hosts by LiteLLM's providers (docs.litellm.ai/docs/providers)."""
+"""Ids of hosts by LiteLLM's providers (docs.litellm.ai/docs/providers); empty: only the address tells."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +68,7 @@ class Vendor:
     host: str | None = None
     """Id of the host that the class leads to where no endpoint is set."""
     routes: Mapping[str, str] = field(default_factory=dict)
-    """Ids of hosts by the first part of the model's name, for a class that routes by it."""
+    """Ids of hosts by the first part of the model's name, for a class that routes by it; empty: the address tells."""
     elsewhere: str | None = None
     """Its own address, where no Kimi model is served."""
 
@@ -76,12 +102,25 @@ class Vendor:
             return find_host(None, url)
         route = (_first(model, self.model) or "").partition("/")[0]
         known = self.routes.get(route, self.host)
-        if known is None:
+        if not known:
             raise ConfigurationError(
                 f"{kind} does not tell where it sends: name the host with with_kimi_practices(model, host=...), such "
                 "as 'moonshot', 'vllm' or 'openrouter' (`refrase-kimi hosts` lists them)"
             )
         return find_host(known)
+
+
+def not_sent(model: Any, fields: Iterable[str], instead: str) -> Change:
+    """Say which fields of a request a wrapped model does not take; ``instead``: the class that sends them."""
+    return Change(
+        "advise", f"{type(model).__name__} takes no {', '.join(sorted(fields))}: not sent. {instead} sends it."
+    )
+
+
+def no_reasoning(model: Any, instead: str) -> Change:
+    """Say that a wrapped model handed out no reasoning; ``instead``: the class that does."""
+    words = f"no reasoning came through {type(model).__name__}: your app and the next turn do without."
+    return Change("advise", f"{words} {instead} keeps it.")
 
 
 def _first(model: Any, paths: tuple[str, ...]) -> str | None:

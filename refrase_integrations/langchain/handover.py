@@ -21,13 +21,11 @@ from langchain_core.runnables.base import RunnableBindingBase
 
 from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi.messages import REASONING_KEYS
-from refrase_integrations.kimi.practice import Change, Practice, Prepared, messages_of
+from refrase_integrations.kimi.practice import Prepared, messages_of
 from refrase_integrations.kimi.prepare import leaving
+from refrase_integrations.kimi.vendors import WRAPPER, not_sent
 from refrase_integrations.kimi.wire import Body, Message
 from refrase_integrations.langchain.vendors import ChatVendor, Form, vendor_of, without_settings
-
-WRAPPER = Practice(id="wrapper", statement="Says what the wrapped model does not let through.", sources=())
-"""Not a setting: the report names what no practice can change."""
 
 _FROM_HOST = "_reasoning_api_fields"
 """Key by which ChatNVIDIA's own messages name the reasoning fields that the host sent: it sends only those back."""
@@ -70,9 +68,7 @@ def hand_over(model: BaseChatModel, prepared: Prepared, passed: Mapping[str, Any
         if isinstance(choice, str) and choice not in ("auto", *vendor.choices):
             lost.append("tool_choice")
     if lost:
-        kind = type(model).__name__
-        words = f"{kind} does not take {', '.join(sorted(lost))} (fields of the request): not sent. ChatKimi sends all."
-        prepared.report.add(WRAPPER, [Change("advise", words)])
+        prepared.report.add(WRAPPER, [not_sent(model, lost, "ChatKimi")])
     return Handover(inner, messages, [stop] if isinstance(stop, str) else stop, {**passed, **asked, **arguments})
 
 

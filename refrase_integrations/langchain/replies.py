@@ -13,16 +13,8 @@ from langchain_core.outputs import ChatGenerationChunk, ChatResult
 
 from refrase_integrations.kimi.messages import REASONING_KEYS
 from refrase_integrations.kimi.practice import Change, Prepared
+from refrase_integrations.kimi.vendors import FINISH_REASONS, no_reasoning
 from refrase_integrations.kimi.wire import Chunk
-
-_ENDS: Mapping[str, str] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "tool_use": "tool_calls",
-    "max_tokens": "length",
-    "refusal": "content_filter",
-}
-"""Finish reasons of other protocols, in the words of the OpenAI form."""
 
 
 class Reader:
@@ -88,9 +80,7 @@ class Reader:
         """Return what the reply should have held and did not."""
         if self.reasoned or not self._thinks:
             return []
-        kind = type(model).__name__
-        words = f"no reasoning came through {kind}: your app and the next turn do without. ChatKimi keeps it."
-        return [Change("advise", words)]
+        return [no_reasoning(model, "ChatKimi")]
 
     def _head(self, metadata: Mapping[str, Any]) -> dict[str, Any]:
         # Many classes tell the model in a stream's last chunk only; what is known at the first one is what was asked.
@@ -159,7 +149,7 @@ def _calls(message: AIMessage) -> Iterator[dict[str, Any]]:
 
 def _ending(metadata: Mapping[str, Any]) -> dict[str, Any]:
     reason = next((metadata[key] for key in ("finish_reason", "stop_reason", "stopReason") if metadata.get(key)), None)
-    ending = {"finish_reason": _ENDS.get(reason, reason)} if isinstance(reason, str) else {}
+    ending = {"finish_reason": FINISH_REASONS.get(reason, reason)} if isinstance(reason, str) else {}
     return {**ending, "logprobs": metadata["logprobs"]} if metadata.get("logprobs") else ending
 
 

@@ -13,23 +13,12 @@ from typing import Any, Literal
 from langchain_core.language_models import BaseChatModel
 
 from refrase_integrations.kimi.catalogue.profile import HostProfile
-from refrase_integrations.kimi.vendors import LITELLM_ROUTES, Vendor
+from refrase_integrations.kimi.vendors import LITELLM_ROUTES, SETTINGS, Vendor
 
-SAMPLING: Mapping[str, tuple[str, ...]] = {
-    "temperature": ("temperature",),
-    "top_p": ("top_p",),
-    "n": ("n",),
-    "presence_penalty": ("presence_penalty",),
-    "frequency_penalty": ("frequency_penalty",),
-    "seed": ("seed",),
-    "stop": ("stop", "stop_sequences"),
-    "max_tokens": ("max_tokens", "max_completion_tokens", "max_output_tokens"),
-}
-"""Our settings, and the attributes that chat models keep them under."""
 _BODY: Mapping[str, tuple[str, ...]] = {
     name: (name,) for name in ("reasoning_effort", "logprobs", "top_logprobs", "logit_bias", "extra_body")
 }
-_STANDARD = frozenset({*SAMPLING, *_BODY, "response_format", "parallel_tool_calls", "user"}) - {"extra_body", "stop"}
+_STANDARD = frozenset({*SETTINGS, *_BODY, "response_format", "parallel_tool_calls", "user"}) - {"extra_body", "stop"}
 
 
 Form = Literal["fields", "blocks", "kwargs"]
@@ -133,7 +122,7 @@ def host_of(model: BaseChatModel, host: str | None = None) -> HostProfile:
 def settings_of(model: BaseChatModel) -> dict[str, Any]:
     """Return what the user set on a chat model, under our names."""
     vendor = vendor_of(model)
-    names = {**SAMPLING, **_BODY} if vendor.body else SAMPLING
+    names = {**SETTINGS, **_BODY} if vendor.body else SETTINGS
     settings: dict[str, Any] = {}
     for name, attributes in names.items():
         for attribute in attributes:
@@ -154,7 +143,7 @@ def without_settings(model: BaseChatModel, kept: Mapping[str, Any]) -> BaseChatM
         kept: fields that the call hands over as arguments: those override the model's own anyway.
     """
     vendor = vendor_of(model)
-    names = {**SAMPLING, **_BODY} if vendor.body else SAMPLING
+    names = {**SETTINGS, **_BODY} if vendor.body else SETTINGS
     unset: dict[str, Any] = {}
     for name, attributes in names.items():
         for attribute in attributes:

@@ -22,10 +22,11 @@ from refrase_integrations.kimi.practice import Prepared
 from refrase_integrations.kimi.request import CALL_FIELDS, dialect_of, layered
 from refrase_integrations.kimi.settings import Practices
 from refrase_integrations.kimi.tokens import TokenCounter, counter
+from refrase_integrations.kimi.vendors import WRAPPER
 from refrase_integrations.kimi.wire import Chunk
 from refrase_integrations.langchain.base import PracticedChatModel
 from refrase_integrations.langchain.chat import ChatKimi, model_profile
-from refrase_integrations.langchain.handover import WRAPPER, Handover, hand_over
+from refrase_integrations.langchain.handover import Handover, hand_over
 from refrase_integrations.langchain.replies import Reader
 from refrase_integrations.langchain.vendors import host_of, model_name_of, settings_of
 

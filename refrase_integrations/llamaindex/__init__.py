@@ -12,14 +12,16 @@ if TYPE_CHECKING:
     from refrase_integrations.llamaindex.memory import repair_memory as repair_memory
     from refrase_integrations.llamaindex.memory import repair_messages as repair_messages
     from refrase_integrations.llamaindex.refraser import Refraser as Refraser
+    from refrase_integrations.llamaindex.wrapper import with_kimi_practices as with_kimi_practices
 
-__all__ = ["Kimi", "Refraser", "arepair_memory", "repair_memory", "repair_messages"]
+__all__ = ["Kimi", "Refraser", "arepair_memory", "repair_memory", "repair_messages", "with_kimi_practices"]
 _HOMES = {
     "Kimi": "llm",
     "Refraser": "refraser",
     "arepair_memory": "memory",
     "repair_memory": "memory",
     "repair_messages": "memory",
+    "with_kimi_practices": "wrapper",
 }
 
 

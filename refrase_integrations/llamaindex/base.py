@@ -20,7 +20,8 @@ from llama_index.core.base.llms.types import (
     MessageRole,
 )
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
-from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.llms.function_calling import FunctionCallingLLM
+from llama_index.core.llms.llm import LLM, ToolSelection
 from llama_index.core.tools import BaseTool
 from pydantic import ValidationError
 
@@ -30,14 +31,14 @@ from refrase_integrations.kimi.practice import Call, Prepared
 from refrase_integrations.kimi.request import build_call, field_error
 from refrase_integrations.kimi.stream import fold
 from refrase_integrations.kimi.tokens import TokenCounter
-from refrase_integrations.kimi.turn import arun, run
+from refrase_integrations.kimi.turn import arun, is_structural, run
 from refrase_integrations.kimi.wire import Chunk
 from refrase_integrations.llamaindex.messages import Decoder, encode, selections
 from refrase_integrations.llamaindex.structured import StructuredPrediction, response_format
 from refrase_integrations.llamaindex.tools import wire_tools
 
 
-class PracticedLLM(StructuredPrediction):
+class PracticedLLM(LLM):
     """An LLM that prepares each request and heals each reply by the documented practices."""
 
     def __init__(self, **kwargs: Any) -> None:
@@ -67,6 +68,10 @@ class PracticedLLM(StructuredPrediction):
     def _counter(self) -> TokenCounter:
         """Return the token counter of this model."""
 
+    def _is_structural(self, error: Exception) -> bool:
+        """Tell whether what was raised while sending is a refusal of the history's form."""
+        return is_structural(error)
+
     @property
     def metadata(self) -> LLMMetadata:
         """Window, output limit and name, from the catalogue; both limits in tokens."""
@@ -76,7 +81,7 @@ class PracticedLLM(StructuredPrediction):
             context_window=dialect.window,
             num_output=settings.get("max_tokens") or dialect.output_default,
             is_chat_model=True,
-            is_function_calling_model=True,
+            is_function_calling_model=isinstance(self, FunctionCallingLLM),
             model_name=settings["model"],
         )
 
@@ -123,26 +128,122 @@ class PracticedLLM(StructuredPrediction):
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Reply to a prompt, as a conversation of one user message."""
-        return _completion(self._reply(self._prompted(prompt, formatted), kwargs))
+        return self._completion(prompt, formatted, kwargs)
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """The async twin of `complete`."""
-        return _completion(await self._areply(self._prompted(prompt, formatted), kwargs))
+        return await self._acompletion(prompt, formatted, kwargs)
 
     @llm_completion_callback()
     def stream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseGen:
         """Stream the reply to a prompt; see `stream_chat`."""
-        replies = self._replies(self._prompted(prompt, formatted), kwargs)
-        return (_completion(reply) for reply in replies)
+        return self._completions(prompt, formatted, kwargs)
 
     @llm_completion_callback()
     async def astream_complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponseAsyncGen:
         """The async twin of `stream_complete`."""
-        replies = self._areplies(self._prompted(prompt, formatted), kwargs)
-        return (_completion(reply) async for reply in replies)
+        return self._acompletions(prompt, formatted, kwargs)
 
-    # -- tools -------------------------------------------------------------------------------------------
+    # -- one call ----------------------------------------------------------------------------------------
+
+    def _reply(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponse:
+        settings, call = self._call(messages, kwargs, stream=False)
+        deltas = run(call, lambda prepared: self._send(prepared, settings), self._is_structural)
+        return self._decoder(call, settings).whole(fold(deltas)[0])
+
+    async def _areply(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponse:
+        settings, call = self._call(messages, kwargs, stream=False)
+        deltas = [
+            delta async for delta in arun(call, lambda prepared: self._asend(prepared, settings), self._is_structural)
+        ]
+        return self._decoder(call, settings).whole(fold(deltas)[0])
+
+    def _replies(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponseGen:
+        settings, call = self._call(messages, kwargs, stream=True)  # here, so that what is wrong is said at once
+
+        def replies() -> ChatResponseGen:
+            decoder = self._decoder(call, settings)
+            try:
+                for delta in run(call, lambda prepared: self._send(prepared, settings), self._is_structural):
+                    reply = decoder.chunk(delta)
+                    if reply is not None:
+                        yield reply
+            except HostError as error:
+                error.partial = decoder.so_far()
+                raise
+
+        return replies()
+
+    def _areplies(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponseAsyncGen:
+        settings, call = self._call(messages, kwargs, stream=True)
+
+        async def replies() -> ChatResponseAsyncGen:
+            decoder = self._decoder(call, settings)
+            try:
+                async for delta in arun(call, lambda prepared: self._asend(prepared, settings), self._is_structural):
+                    reply = decoder.chunk(delta)
+                    if reply is not None:
+                        yield reply
+            except HostError as error:
+                error.partial = decoder.so_far()
+                raise
+
+        return replies()
+
+    def _completion(self, prompt: str, formatted: bool, kwargs: Mapping[str, Any]) -> CompletionResponse:
+        return _of_chat(self._reply(self._prompted(prompt, formatted), kwargs))
+
+    async def _acompletion(self, prompt: str, formatted: bool, kwargs: Mapping[str, Any]) -> CompletionResponse:
+        return _of_chat(await self._areply(self._prompted(prompt, formatted), kwargs))
+
+    def _completions(self, prompt: str, formatted: bool, kwargs: Mapping[str, Any]) -> CompletionResponseGen:
+        replies = self._replies(self._prompted(prompt, formatted), kwargs)
+        return (_of_chat(reply) for reply in replies)
+
+    def _acompletions(self, prompt: str, formatted: bool, kwargs: Mapping[str, Any]) -> CompletionResponseAsyncGen:
+        replies = self._areplies(self._prompted(prompt, formatted), kwargs)
+        return (_of_chat(reply) async for reply in replies)
+
+    def _call(
+        self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any], *, stream: bool
+    ) -> tuple[dict[str, Any], Call]:
+        settings = self._settings(kwargs)
+        dialect, wish = self._dialect(settings)
+        given = list(messages)
+        if self.system_prompt and all(message.role not in _SYSTEM for message in given):
+            given.insert(0, ChatMessage(role=MessageRole.SYSTEM, content=self.system_prompt))
+        formed = dict(settings)
+        if isinstance(formed.get("response_format"), type):
+            formed["response_format"] = response_format(formed["response_format"])
+        if formed.get("tools"):
+            formed["tools"] = wire_tools(formed["tools"], formed.get("strict"))
+        call = build_call(
+            formed,
+            encode(given, dialect.host.id, dialect.reasoning_out),
+            dialect,
+            stream=stream,
+            count=self._counter(),
+            thinking=wish,
+            now=datetime.now(UTC),
+            salt=uuid.uuid4().hex,
+            origins=given,
+        )
+        return settings, call
+
+    def _decoder(self, call: Call, settings: Mapping[str, Any]) -> Decoder:
+        return Decoder(
+            call.dialect.host.id, call.dialect.cost, one_call=settings.get("allow_parallel_tool_calls") is False
+        )
+
+    def _prompted(self, prompt: str, formatted: bool) -> list[ChatMessage]:
+        to_prompt = self.completion_to_prompt
+        text = prompt if formatted or to_prompt is None else to_prompt(prompt)
+        return [ChatMessage(role=MessageRole.USER, content=text)]
+
+
+class PracticedFunctionCallingLLM(StructuredPrediction, PracticedLLM):
+    """The same for an LLM that takes tools."""
 
     def _prepare_chat_with_tools(  # noqa: PLR0917 - core's own signature
         self,
@@ -191,87 +292,11 @@ class PracticedLLM(StructuredPrediction):
             raise ReplyError("expected at least one tool call, but the reply has none")
         return chosen
 
-    # -- one call ----------------------------------------------------------------------------------------
 
-    def _reply(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponse:
-        settings, call = self._call(messages, kwargs, stream=False)
-        deltas = run(call, lambda prepared: self._send(prepared, settings))
-        return self._decoder(call, settings).whole(fold(deltas)[0])
-
-    async def _areply(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponse:
-        settings, call = self._call(messages, kwargs, stream=False)
-        deltas = [delta async for delta in arun(call, lambda prepared: self._asend(prepared, settings))]
-        return self._decoder(call, settings).whole(fold(deltas)[0])
-
-    def _replies(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponseGen:
-        settings, call = self._call(messages, kwargs, stream=True)  # here, so that what is wrong is said at once
-
-        def replies() -> ChatResponseGen:
-            decoder = self._decoder(call, settings)
-            try:
-                for delta in run(call, lambda prepared: self._send(prepared, settings)):
-                    reply = decoder.chunk(delta)
-                    if reply is not None:
-                        yield reply
-            except HostError as error:
-                error.partial = decoder.so_far()
-                raise
-
-        return replies()
-
-    def _areplies(self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any]) -> ChatResponseAsyncGen:
-        settings, call = self._call(messages, kwargs, stream=True)
-
-        async def replies() -> ChatResponseAsyncGen:
-            decoder = self._decoder(call, settings)
-            try:
-                async for delta in arun(call, lambda prepared: self._asend(prepared, settings)):
-                    reply = decoder.chunk(delta)
-                    if reply is not None:
-                        yield reply
-            except HostError as error:
-                error.partial = decoder.so_far()
-                raise
-
-        return replies()
-
-    def _call(
-        self, messages: Sequence[ChatMessage], kwargs: Mapping[str, Any], *, stream: bool
-    ) -> tuple[dict[str, Any], Call]:
-        settings = self._settings(kwargs)
-        dialect, wish = self._dialect(settings)
-        encoded = encode(messages, dialect.host.id, dialect.reasoning_out)
-        if self.system_prompt and all(message.get("role") != "system" for message in encoded):
-            encoded.insert(0, {"role": "system", "content": self.system_prompt})
-        formed = dict(settings)
-        if isinstance(formed.get("response_format"), type):
-            formed["response_format"] = response_format(formed["response_format"])
-        if formed.get("tools"):
-            formed["tools"] = wire_tools(formed["tools"], formed.get("strict"))
-        call = build_call(
-            formed,
-            encoded,
-            dialect,
-            stream=stream,
-            count=self._counter(),
-            thinking=wish,
-            now=datetime.now(UTC),
-            salt=uuid.uuid4().hex,
-        )
-        return settings, call
-
-    def _decoder(self, call: Call, settings: Mapping[str, Any]) -> Decoder:
-        return Decoder(
-            call.dialect.host.id, call.dialect.cost, one_call=settings.get("allow_parallel_tool_calls") is False
-        )
-
-    def _prompted(self, prompt: str, formatted: bool) -> list[ChatMessage]:
-        to_prompt = self.completion_to_prompt
-        text = prompt if formatted or to_prompt is None else to_prompt(prompt)
-        return [ChatMessage(role=MessageRole.USER, content=text)]
+_SYSTEM = (MessageRole.SYSTEM, MessageRole.DEVELOPER)
 
 
-def _completion(reply: ChatResponse) -> CompletionResponse:
+def _of_chat(reply: ChatResponse) -> CompletionResponse:
     return CompletionResponse(
         text=reply.message.content or "",
         delta=reply.delta,

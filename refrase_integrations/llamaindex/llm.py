@@ -10,10 +10,10 @@ from pydantic import ConfigDict, Field
 from refrase_integrations.client.dropin import HIDDEN, DropIn
 from refrase_integrations.kimi.request import CALL_FIELDS, layered
 from refrase_integrations.kimi.tokens import TokenCounter, counter
-from refrase_integrations.llamaindex.base import PracticedLLM
+from refrase_integrations.llamaindex.base import PracticedFunctionCallingLLM
 
 
-class Kimi(DropIn, PracticedLLM):
+class Kimi(DropIn, PracticedFunctionCallingLLM):
     """Kimi K2 on any host, by its documented practices.
 
     Setup:
