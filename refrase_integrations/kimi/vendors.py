@@ -112,9 +112,8 @@ class Vendor:
 
 def not_sent(model: Any, fields: Iterable[str], instead: str) -> Change:
     """Say which fields of a request a wrapped model does not take; ``instead``: the class that sends them."""
-    return Change(
-        "advise", f"{type(model).__name__} takes no {', '.join(sorted(fields))}: not sent. {instead} sends it."
-    )
+    said = f"{type(model).__name__} does not take {', '.join(sorted(fields))} (fields of the request): not sent."
+    return Change("advise", f"{said} {instead} sends all.")
 
 
 def no_reasoning(model: Any, instead: str) -> Change:

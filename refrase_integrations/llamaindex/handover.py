@@ -58,7 +58,7 @@ def hand_over(llm: LLM, prepared: Prepared, passed: Mapping[str, Any], *, respel
     vendor, body = vendor_of(llm), leaving(prepared)
     if lays_over(vendor, prepared.call.dialect.host.endpoint.protocol):
         return _laid_over(llm, vendor, body, {**passed, **({"model": body["model"]} if respell else {})})
-    messages = _Origins(prepared).messages(body)
+    messages = _messages(prepared, body)
     arguments: dict[str, Any] = {**dict.fromkeys(vendor.always, _not_given(vendor)), **passed}
     fields: dict[str, Any] = {}
     lost: list[str] = []
@@ -145,15 +145,13 @@ class _Metadata(ToolMetadata):
 # -- messages out ----------------------------------------------------------------------------------------
 
 
-class _Origins:
-    """The user's own messages behind the wire messages of a request."""
+def _messages(prepared: Prepared, body: Body) -> list[ChatMessage]:
+    """Return the user's own message where no practice touched it, else one in LlamaIndex's form.
 
-    def __init__(self, prepared: Prepared) -> None:
-        self._own: dict[int, ChatMessage] = {id(wire): origin for wire, origin in prepared.call.origins}
-
-    def messages(self, body: Body) -> list[ChatMessage]:
-        """Return the user's own message where no practice touched it, else one in LlamaIndex's form."""
-        return [self._own.get(id(wire)) or decode(wire) for wire in messages_of(body)]
+    What the host signed stands in our own messages where no other class looks for it.
+    """
+    own = {id(wire): origin for wire, origin in prepared.call.origins if not wire.get("reasoning_details")}
+    return [own.get(id(wire)) or decode(wire) for wire in messages_of(body)]
 
 
 def decode(message: Message) -> ChatMessage:
