@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import openai
 import pytest
 from deepagents import create_deep_agent
 from langgraph.checkpoint.memory import InMemorySaver
@@ -13,7 +14,7 @@ from refrase_integrations.kimi.tools import lint_tools
 from refrase_integrations.langchain import KimiMiddleware
 from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.conversations import MODES
-from tests.langchain.agents import MODELS, chat_kimi, run, texts, thinks
+from tests.langchain.agents import MODELS, SURFACES, chat_kimi, chat_openai, run, texts, thinks
 
 TASK = "Write down who lives in Paris and in Lyon."
 
@@ -52,24 +53,25 @@ def clerk(name: str) -> Any:
     return answer
 
 
-def deep_agent(model: Any, tools: Any = (), *, subagents: list[Any] | None = None, **kwargs: Any) -> Any:
+def deep_agent(model: Any, tools: Any = (), *, host: str = "moonshot", guarded: bool = True, **kwargs: Any) -> Any:
+    ours = [KimiMiddleware(host)] if guarded else []
     counter = {
         "name": "counter",
         "description": "Counts the people of one city.",
         "system_prompt": "Count the people of the city.",
         "tools": [get_population],
-        "middleware": [KimiMiddleware()],
+        "middleware": ours,
     }
-    return create_deep_agent(
-        model, list(tools), middleware=[KimiMiddleware()], subagents=subagents or [counter], **kwargs
-    )
+    return create_deep_agent(model, list(tools), middleware=ours, subagents=[counter], **kwargs)
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", MODELS)
-async def test_two_subagents_at_once_and_a_file(name: str, mode: str) -> None:
-    with KimiSimulator(MODELS[name][0], script=clerk(name)) as simulator:
-        agent = deep_agent(chat_kimi(simulator, name), checkpointer=InMemorySaver())
+@pytest.mark.parametrize("surface", SURFACES)
+async def test_two_subagents_at_once_and_a_file(surface: str, name: str, mode: str) -> None:
+    host = MODELS[name][0]
+    with KimiSimulator(host, script=clerk(name)) as simulator:
+        agent = deep_agent(SURFACES[surface](simulator, name), host=host, checkpointer=InMemorySaver())
         state = await run(mode, agent, TASK, {"configurable": {"thread_id": "1"}})
         assert simulator.refusals == []
         assert len(simulator.requests) == 8
@@ -77,6 +79,13 @@ async def test_two_subagents_at_once_and_a_file(name: str, mode: str) -> None:
     assert sorted(texts(state, "tool")[1:3]) == ["2048472", "519127"]
     assert state["files"]["/cities.txt"]["content"] == "2048472, 519127"
     assert state["refrase_report"] == state["messages"][-1].response_metadata["refrase"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_without_it_the_host_refuses_the_agents_own_tools(mode: str) -> None:
+    with KimiSimulator(script=clerk("moonshot hybrid")) as simulator:
+        with pytest.raises(openai.BadRequestError, match="function name is invalid"):
+            await run(mode, deep_agent(chat_openai(simulator), guarded=False), TASK)
 
 
 @pytest.mark.parametrize("mode", MODES)
