@@ -57,7 +57,7 @@ async def arun(
     call: Call,
     send: Callable[[Prepared], AsyncIterator[Chunk]],
     structural: Callable[[Exception], bool] = is_structural,
-) -> AsyncIterator[Delta]:
+) -> AsyncGenerator[Delta, None]:
     """The async twin of `run`; see there."""
     turn = _Turn(call, structural)
     while (request := turn.request()) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any, Self, cast
 
@@ -138,11 +139,13 @@ class PracticedChatModel(BaseChatModel):
             call = self._call(messages, settings, stream=True)
             decoder = Decoder(call.dialect.cost)
             try:
-                async for delta in arun(call, lambda prepared: self._asend(prepared, settings), self._is_structural):
-                    chunk = decoder.chunk(delta)
-                    if run_manager is not None:
-                        await run_manager.on_llm_new_token(cast(str, chunk.message.content), chunk=chunk)
-                    yield chunk
+                deltas = arun(call, lambda prepared: self._asend(prepared, settings), self._is_structural)
+                async with aclosing(deltas):  # a stream that is left in the middle lets its connection go at once
+                    async for delta in deltas:
+                        chunk = decoder.chunk(delta)
+                        if run_manager is not None:
+                            await run_manager.on_llm_new_token(cast(str, chunk.message.content), chunk=chunk)
+                        yield chunk
             except HostError as error:
                 error.partial = decoder.so_far()
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -181,10 +182,12 @@ class PracticedLLM(LLM):
         async def replies() -> ChatResponseAsyncGen:
             decoder = self._decoder(call, settings)
             try:
-                async for delta in arun(call, lambda prepared: self._asend(prepared, settings), self._is_structural):
-                    reply = decoder.chunk(delta)
-                    if reply is not None:
-                        yield reply
+                deltas = arun(call, lambda prepared: self._asend(prepared, settings), self._is_structural)
+                async with aclosing(deltas):  # a stream that is left in the middle lets its connection go at once
+                    async for delta in deltas:
+                        reply = decoder.chunk(delta)
+                        if reply is not None:
+                            yield reply
             except HostError as error:
                 error.partial = decoder.so_far()
                 raise

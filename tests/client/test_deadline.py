@@ -122,12 +122,28 @@ async def test_in_time_it_changes_nothing(way: str, stream: bool, serve: Serve) 
     assert got == ([piece("Yes."), piece(finish="stop")] if stream else [OK])
 
 
+async def test_what_is_awaited_ends_at_the_deadline() -> None:
+    async def endless() -> AsyncIterator[int]:
+        yield 1
+        await asyncio.sleep(LONG)
+        yield 2
+
+    begun, got = time.monotonic(), list[int]()
+    with pytest.raises(TimeoutError):
+        async for number in Deadline(0.2).each(endless()):
+            got.append(number)
+    assert got == [1]
+    assert time.monotonic() - begun < LONG / 2
+
+
 # -- silence ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("plain", [False, True])
-@pytest.mark.parametrize("answer", [silent_after(BEGUN), trickle(BEGUN, b": keep-alive\n\n")], ids=["dead", "kept alive"])
+@pytest.mark.parametrize(
+    "answer", [silent_after(BEGUN), trickle(BEGUN, b": keep-alive\n\n")], ids=["dead", "kept alive"]
+)
 async def test_a_stream_without_events_is_dead(way: str, plain: bool, answer: Any, serve: Serve) -> None:
     server, begun = serve(answer), time.monotonic()
     with pytest.raises(errors.StreamInterrupted) as caught:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 from hypothesis import given
@@ -15,12 +15,26 @@ from refrase_integrations.kimi.practice import Call, Prepared
 from refrase_integrations.kimi.settings import Practices
 from refrase_integrations.kimi.stream import fold
 from refrase_integrations.kimi.tokens import counter
-from refrase_integrations.kimi.turn import run
+from refrase_integrations.kimi.turn import arun, run
 from refrase_integrations.kimi.wire import Chunk
 
 TEXTS = st.lists(
     st.sampled_from(
-        ["word ", "  ", "\n", "```\n", "`", "<~|im_end|>", "<~|tool_calls_section_begin|>", "<", "<|", "雾", "🌫️", "{", "}"]
+        [
+            "word ",
+            "  ",
+            "\n",
+            "```\n",
+            "`",
+            "<~|im_end|>",
+            "<~|tool_calls_section_begin|>",
+            "<",
+            "<|",
+            "雾",
+            "🌫️",
+            "{",
+            "}",
+        ]
     ),
     min_size=1,
     max_size=12,
@@ -79,3 +93,19 @@ def test_any_cut_gives_the_same_reply(text: str, ends: list[tuple[str, int]], si
     for body in host.bodies:
         assert [message["role"] for message in body["messages"]][:2] == ["system", "user"]
         assert len(body["messages"]) <= 3
+
+
+async def test_who_leaves_an_async_reply_closes_the_response_at_once() -> None:
+    closed: list[bool] = []
+
+    async def send(prepared: Prepared) -> AsyncIterator[Chunk]:
+        try:
+            while True:
+                yield {"choices": [{"index": 0, "delta": {"content": "word "}, "finish_reason": None}]}
+        finally:
+            closed.append(True)
+
+    reply: Any = arun(call(), send)
+    await anext(reply)
+    await reply.aclose()
+    assert closed == [True]

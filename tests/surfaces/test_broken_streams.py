@@ -200,6 +200,14 @@ async def test_a_resumption_is_retried_like_any_request(surface: str, mode: str)
 
 
 @in_streams
+async def test_a_resumption_uses_up_a_retry(surface: str, mode: str) -> None:
+    script = [Reply(STORY, cut_after=4), *[Reply(status=503)] * 9]
+    error, bodies = await failure(surface, mode, ASKED, StreamInterrupted, model=INSTRUCT, script=script, max_retries=2)
+    assert len(bodies) == 3  # the first one, and the resumption twice
+    assert error.partial.content == begun(bodies[2])
+
+
+@in_streams
 async def test_a_structured_answer_is_joined_and_then_checked(surface: str, mode: str) -> None:
     schema = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
     wanted = {"type": "json_schema", "json_schema": {"name": "thing", "schema": schema}}

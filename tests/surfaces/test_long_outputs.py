@@ -41,9 +41,7 @@ async def test_it_is_carried_on_without_a_seam(size: int, surface: str, mode: st
     assert (answer.text, answer.finish) == (STORY, "stop")
     assert [begun(body) for body in bodies] == [STORY[: part * size] for part in range(asked)]
     assert answer.usage == {"prompt": 100 * asked, "completion": 10 * asked}
-    assert answer.said("continue-on-length")[0][1].startswith(
-        f"cut at the output limit: carried on (1 of {asked - 1})"
-    )
+    assert answer.said("continue-on-length")[0][1].startswith(f"cut at the output limit: carried on (1 of {asked - 1})")
 
 
 @everywhere
