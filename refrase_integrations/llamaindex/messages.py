@@ -134,9 +134,9 @@ class Decoder:
             response.additional_kwargs["thinking_delta"] = thinking
         return response
 
-    def so_far(self) -> ChatMessage:
-        """Return what was handed out so far as one message."""
-        return self._message()
+    def so_far(self) -> ChatMessage | None:
+        """Return what was handed out so far as one message; None where it was nothing."""
+        return self._message() if self._text or self._reasoning or self._calls else None
 
     def _take(self, delta: Delta) -> None:
         if "content" in delta:

@@ -242,7 +242,7 @@ def test_arguments_reasoning_and_images_count_as_prompt() -> None:
     messages = [
         {
             "role": "user",
-            "content": [{"type": "image_url", "image_url": {"url": "https://x.example/private-picture-1"}}],
+            "content": [{"type": "image_url", "image_url": {"url": "ms://private-picture-1"}}],
         },
         {
             "role": "assistant",
@@ -254,10 +254,7 @@ def test_arguments_reasoning_and_images_count_as_prompt() -> None:
         },
         {"role": "tool", "tool_call_id": "f:0", "content": "the answer is forty-two"},
     ]
-    said = (
-        f"bad {picture}; https://x.example/private-picture-1; secret thoughts of the model; 471147114711; "
-        "the answer is forty-two"
-    )
+    said = f"bad {picture}; ms://private-picture-1; secret thoughts of the model; 471147114711; the answer is forty-two"
     prepared = request(messages=messages)
     error = answered(400, said, prepared.body, prepared.call.dialect, connect("moonshot", None, KEY))
     for secret in ("QUJD", "private-picture", "secret thoughts", "471147114711", "forty-two"):

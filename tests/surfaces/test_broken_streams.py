@@ -10,7 +10,7 @@ import pytest
 from inline_snapshot import snapshot
 
 from refrase_integrations.client import retries
-from refrase_integrations.errors import StreamInterrupted
+from refrase_integrations.errors import HostOverloaded, StreamInterrupted
 from refrase_integrations.simulator import Reply
 from tests.surfaces import exchange, failure, in_streams, tool, user
 
@@ -197,6 +197,12 @@ async def test_a_resumption_is_retried_like_any_request(surface: str, mode: str)
     assert answer.text == STORY
     assert len(bodies) == 3
     assert answer.said("retries") == [("encode", "sent 2 times: first HostOverloaded 503")]
+
+
+@in_streams
+async def test_an_error_before_anything_came_has_no_partial_message(surface: str, mode: str) -> None:
+    error, _ = await failure(surface, mode, ASKED, HostOverloaded, model=INSTRUCT, script=[Reply(status=503)])
+    assert error.partial is None
 
 
 @in_streams

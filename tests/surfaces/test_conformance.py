@@ -451,7 +451,7 @@ CASES: dict[str, Case] = {
     "never called": Case(
         [[user("Hi.")]],
         ["No.", "No again."],
-        snapshot("2: 'No again.', stop, healed by tool-choice"),
+        snapshot("2: ToolCallMissing"),
         model=THINKING,
         call={**TOOLS, "tool_choice": "required"},
     ),
