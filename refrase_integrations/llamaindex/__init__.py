@@ -12,11 +12,27 @@ if TYPE_CHECKING:
     from refrase_integrations.llamaindex.memory import repair_memory as repair_memory
     from refrase_integrations.llamaindex.memory import repair_messages as repair_messages
     from refrase_integrations.llamaindex.refraser import Refraser as Refraser
+    from refrase_integrations.llamaindex.step import PromptEvent as PromptEvent
+    from refrase_integrations.llamaindex.step import RefrasedEvent as RefrasedEvent
+    from refrase_integrations.llamaindex.step import RefraseStep as RefraseStep
     from refrase_integrations.llamaindex.wrapper import with_kimi_practices as with_kimi_practices
 
-__all__ = ["Kimi", "Refraser", "arepair_memory", "repair_memory", "repair_messages", "with_kimi_practices"]
+__all__ = [
+    "Kimi",
+    "PromptEvent",
+    "RefraseStep",
+    "RefrasedEvent",
+    "Refraser",
+    "arepair_memory",
+    "repair_memory",
+    "repair_messages",
+    "with_kimi_practices",
+]
 _HOMES = {
     "Kimi": "llm",
+    "PromptEvent": "step",
+    "RefraseStep": "step",
+    "RefrasedEvent": "step",
     "Refraser": "refraser",
     "arepair_memory": "memory",
     "repair_memory": "memory",

@@ -16,7 +16,8 @@ from refrase_integrations.kimi.practice import Change
 from refrase_integrations.kimi.wire import Message
 from refrase_integrations.llamaindex.messages import CALLS, ROLES, UNSAID, call_block, wire_calls
 
-_BLOCK = "block"  # of a content part: its place among the message's blocks
+BLOCK = "block"
+"""Key of a content part: its place among the message's blocks."""
 
 
 def repair_messages(messages: Sequence[ChatMessage]) -> tuple[list[ChatMessage], list[Change]]:
@@ -38,7 +39,7 @@ def repair_messages(messages: Sequence[ChatMessage]) -> tuple[list[ChatMessage],
         The repaired conversation, and what was changed (empty where it was sound). A message that needed nothing is
         the same object.
     """
-    wired = [_wire(message) for message in messages]
+    wired = [wire_form(message) for message in messages]
     repaired = threads.repair_messages(wired)
     return [
         _added(wire) if origin is None else _mended(messages[origin], wired[origin], wire)
@@ -86,8 +87,9 @@ async def arepair_memory(memory: BaseMemory) -> list[Change]:
     return changes
 
 
-def _wire(message: ChatMessage) -> Message:
-    """Return the form that is repaired. Blocks of every kind have to stay: each content part says which one it is."""
+def wire_form(message: ChatMessage) -> Message:
+    """Return the form in which a message is mended. Blocks of every kind have to stay: each content part says which one
+    it is, under the key `BLOCK`."""
     role = ROLES.get(message.role, message.role.value)
     parts = [_part(block, place) for place, block in enumerate(message.blocks) if not isinstance(block, UNSAID)]
     wire: Message = {"role": role, "content": parts}
@@ -105,8 +107,8 @@ def _wire(message: ChatMessage) -> Message:
 
 def _part(block: ContentBlock, place: int) -> dict[str, Any]:
     if isinstance(block, TextBlock):
-        return {"type": "text", "text": block.text, _BLOCK: place}
-    return {"type": block.block_type, _BLOCK: place}
+        return {"type": "text", "text": block.text, BLOCK: place}
+    return {"type": block.block_type, BLOCK: place}
 
 
 def _added(wire: Message) -> ChatMessage:
@@ -134,6 +136,6 @@ def _kept(message: ChatMessage, before: Message, wire: Message) -> list[ContentB
         return list(message.blocks)
     if isinstance(content, str):
         return [TextBlock(text=content)]
-    kept = {part[_BLOCK] for part in content or ()}
-    gone = {part[_BLOCK] for part in before.get("content") or ()} - kept
+    kept = {part[BLOCK] for part in content or ()}
+    gone = {part[BLOCK] for part in before.get("content") or ()} - kept
     return [block for place, block in enumerate(message.blocks) if place not in gone]
