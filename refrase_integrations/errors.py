@@ -95,6 +95,10 @@ class ContextWindowExceeded(PracticeError):
     """The prompt and the wanted output do not fit the model's context window."""
 
 
+class NoLiveData(PracticeError):
+    """A question needs live data and no live tool is bound."""
+
+
 class ToolSchemaError(PracticeError):
     """A tool's parameters cannot be expressed in the schema flavour of the host."""
 

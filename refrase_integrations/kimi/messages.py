@@ -51,6 +51,44 @@ def without_fields(message: Message, *keys: str) -> Message:
     return cast(Message, {key: value for key, value in message.items() if key not in keys})
 
 
+def put_line(body: Body, marker: str, line: str) -> Body:
+    """Let ``line`` stand exactly once in the system prompt.
+
+    Where a line that opens with ``marker`` stands in a system message already, it is replaced in place and further
+    ones go: a sibling's line is never doubled. Else ``line`` goes behind the first system message at the head of the
+    conversation that says something, or into a new one in front. Messages further down are not looked at for a place:
+    they come and go while the head of the prompt has to stay as it is.
+
+    Args:
+        body: the request.
+        marker: distinctive opening of the line.
+        line: one line of text that opens with ``marker``.
+
+    Returns:
+        The same body where the line stands there already.
+    """
+    messages = body.get("messages") or []
+    held = {n: lines for n, message in enumerate(messages) if (lines := _marked(message, marker))}
+    if held:
+        if [found for lines in held.values() for found in lines] == [line]:
+            return body
+        first = min(held)
+        changed = [
+            with_fields(message, content=_relined(message["content"], marker, line if n == first else None))
+            if n in held
+            else message
+            for n, message in enumerate(messages)
+        ]
+        return put(body, messages=changed)
+    for n, message in enumerate(messages):
+        if message.get("role") != "system":
+            break
+        if not is_blank(message.get("content")):
+            grown = with_fields(message, content=_grown(message["content"], line))
+            return put(body, messages=[*messages[:n], grown, *messages[n + 1 :]])
+    return put(body, messages=[{"role": "system", "content": line}, *messages])
+
+
 def most_tokens(messages: Iterable[Message], tools: Iterable[Tool] | None) -> int:
     """Return a cheap upper bound of a prompt's tokens: no token is shorter than a byte.
 
@@ -71,6 +109,53 @@ def most_tokens(messages: Iterable[Message], tools: Iterable[Tool] | None) -> in
 
 _TEMPLATE = 32  # control tokens and role names around one message, generously; tokens
 _PICTURE = 16_384  # one image or video frame, generously; tokens
+
+
+def _marked(message: Message, marker: str) -> list[str]:
+    """Return the lines of a system message that open with ``marker``."""
+    if message.get("role") != "system":
+        return []
+    content = message.get("content")
+    texts = [content] if isinstance(content, str) else map(_text_of_part, content) if isinstance(content, list) else ()
+    return [line for text in texts if marker in text for line in text.split("\n") if line.startswith(marker)]
+
+
+def _relined(content: Any, marker: str, line: str | None) -> Any:
+    """Put ``line`` in the place of the first marked line and take the others out; None: take all of them out."""
+    left = [line]
+
+    def relined(text: str) -> str:
+        kept = []
+        for old in text.split("\n"):
+            if not old.startswith(marker):
+                kept.append(old)
+            elif left:
+                new = left.pop()
+                if new is not None:
+                    kept.append(new)
+        return "\n".join(kept)
+
+    if isinstance(content, str):
+        return relined(content)
+    return [_with_text(part, relined(text)) if marker in (text := _text_of_part(part)) else part for part in content]
+
+
+def _grown(content: Any, line: str) -> Any:
+    """Return content with ``line`` as a paragraph of its own behind it."""
+    if isinstance(content, str):
+        return f"{content}{_break_after(content)}{line}"
+    text = f"{_break_after(text_of(content))}{line}"
+    if content and isinstance(content[-1], str):
+        return [*content, text]
+    return [*content, {"type": "text", "text": text}]
+
+
+def _break_after(text: str) -> str:
+    return "\n" * max(0, 2 - (len(text) - len(text.rstrip("\n"))))
+
+
+def _with_text(part: Any, text: str) -> Any:
+    return text if isinstance(part, str) else {**part, "text": text}
 
 
 def _most(text: str) -> int:

@@ -119,6 +119,8 @@ class Call:
     """For prompt-cache."""
     live_tools: frozenset[str] = frozenset()
     """For fresh-data: names of the tools that the user marked."""
+    tools_known: bool = True
+    """Whether the body names every tool of the request; a surface that does not know them says no."""
     now: datetime | None = None
     """For fresh-data in mode "error"; never written into a message."""
     salt: str = ""

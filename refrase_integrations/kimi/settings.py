@@ -31,6 +31,9 @@ class Practices(BaseModel):
 
     system_prompt: Mode | None = None
     concise_prompt: Mode | None = None
+    fresh_data: Mode | None = None
+    grounding: Mode | None = None
+    verbosity: Mode | None = None
     vision: Mode | None = None
     special_tokens: Mode | None = None
     history: Mode | None = None
@@ -65,6 +68,11 @@ class Practices(BaseModel):
     forced_choice: Literal["error", "advise"] = "error"
     """What becomes of a reply without a usable tool call where one was forced, also when asked once more: an error
     (`ToolCallMissing`), or a note in the report (an agent that waits for the call may then end without a word)."""
+    answer_tokens: int | None = Field(default=None, gt=0)
+    """Target of the practice verbosity: output tokens of an answer; None: 40 for each of ``answer_sentences``, else 200
+    (a choice of ours: no source gives a figure)."""
+    answer_sentences: int | None = Field(default=None, gt=0)
+    """The same target in sentences, as the prompt says it; None: one for each 40 of ``answer_tokens``."""
     everything: Literal["off"] | None = None
     """"off" turns every practice off that is not set by name."""
 

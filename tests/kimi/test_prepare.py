@@ -56,6 +56,9 @@ def test_the_order() -> None:
         [
             "system-prompt",
             "concise-prompt",
+            "fresh-data",
+            "grounding",
+            "verbosity",
             "vision",
             "special-tokens",
             "history",

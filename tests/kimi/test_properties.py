@@ -40,6 +40,7 @@ texts = st.one_of(
     st.sampled_from(
         ["", " ", "Hello.", "你好", "<|im_end|>", "<~|im_end|>", "<think>x</think>", "a\n\nb", "[EOS]", WORDY]
     ),
+    st.just("Freshness rule: x\nAnswer length rule: y"),
     st.text(max_size=20),
 )
 ids = st.sampled_from(["", "a", "b", "functions.f:0", "functions.f:1", "call_1"])
@@ -122,7 +123,7 @@ MODES = [
     Practices(vision="apply"),
     Practices(vision="apply", concise_prompt="apply", prompt_thresholds={"short": 0, "saving": 1}),
     Practices(vision="apply", history="off", loop_guard="apply"),
-    Practices(loop_guard="apply", vision="apply"),
+    Practices(loop_guard="apply", vision="apply", system_prompt="off", grounding="apply", verbosity="apply"),
     Practices(everything="off"),
 ]
 modes = st.integers(0, len(MODES) - 1)
@@ -254,5 +255,5 @@ def _healed(body: Any, dialect: int, chunks: list[Any], practices: Practices) ->
 def test_untouched_messages_stay_the_same_objects(dialect: int) -> None:
     history = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi."}]
     body: Any = {"model": "m", "messages": history}
-    prepared = prepare(call_of(body, dialect))
+    prepared = prepare(call_of(body, dialect, Practices(fresh_data="off")))
     assert all(new is old for new, old in zip(prepared.body["messages"], history, strict=True))

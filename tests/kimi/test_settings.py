@@ -160,7 +160,7 @@ class TestMerging:
 
     async def test_the_call_wins_over_the_model(self) -> None:
         model: dict[str, Any] = {"temperature": 0.3, "model": "moonshotai/Kimi-K2-Instruct-0905", "persona": "vllm"}
-        practices = {"temperature": "error", "system_prompt": "off"}
+        practices = {"temperature": "error", "system_prompt": "off", "fresh_data": "off"}
         _, (body,) = await exchange(
             "invoke", HELLO, practices=practices, bind={"practices": {"temperature": "off"}}, **model
         )

@@ -71,7 +71,7 @@ def test_every_field_is_accepted_under_its_own_name() -> None:
 @pytest.mark.parametrize("mode", MODES)
 async def test_practices_merge_call_over_model(mode: str) -> None:
     with KimiSimulator(script=yes) as simulator:
-        model = chat(simulator, model="kimi-k2-0905-preview", practices={"system_prompt": "off"})
+        model = chat(simulator, model="kimi-k2-0905-preview", practices={"system_prompt": "off", "fresh_data": "off"})
         await ask(mode, model, "Hi.", temperature=0.2, practices=Practices(temperature="off"))
         await ask(mode, model, "Hi.", practices="off")
         first, second = (request.body for request in simulator.requests)

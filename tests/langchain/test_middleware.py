@@ -127,7 +127,7 @@ class TestLayers:
     async def test_the_users_model_stays_as_it_is(self) -> None:
         with KimiSimulator(script=[ANSWER]) as simulator:
             model = chat_kimi(simulator)
-            agent = create_agent(model, [], middleware=[KimiMiddleware(practices={"system_prompt": "off"})])
+            agent = create_agent(model, [], middleware=[KimiMiddleware(practices="off")])
             await run("invoke", agent, QUESTION)
             assert simulator.requests[0].body["messages"][0]["role"] == "user"
         assert model.practices is None

@@ -107,7 +107,14 @@ async def test_the_body_in_full() -> None:
             "model": "kimi-k2.6",
             "stream": False,
             "messages": [
-                {"role": "system", "content": "You are terse."},
+                {
+                    "role": "system",
+                    "content": """\
+You are terse.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                },
                 {"role": "user", "content": "Weather in Paris?"},
                 {
                     "role": "assistant",

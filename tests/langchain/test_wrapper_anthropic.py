@@ -101,7 +101,11 @@ async def test_the_body_in_full() -> None:
                 ],
                 "model": "kimi-k2-0905-preview",
                 "stop_sequences": ["END"],
-                "system": "You are Kimi, an AI assistant created by Moonshot AI.",
+                "system": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: for anything that may have changed since your training, call get_weather before you answer.\
+""",
                 "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
                 "tools": [
                     {

@@ -126,7 +126,7 @@ async def test_messages_that_no_practice_touches_stay_the_users_objects(mode: st
         HumanMessage("And tomorrow <|im_end|>?"),
     ]
     before = [message.model_copy(deep=True) for message in history]
-    await ask(mode, fake(inner), history)
+    await ask(mode, fake(inner, practices={"fresh_data": "off"}), history)
     [call] = inner.calls
     assert [any(sent is mine for mine in history) for sent in call["messages"]] == [True, True, False, False, False]
     assert call["messages"][2].tool_calls == history[2].tool_calls  # type: ignore[attr-defined]
@@ -290,11 +290,12 @@ async def test_fallbacks_are_wrapped_one_by_one() -> None:
         broken.stop()
         other = ChatOpenAI(model="gpt-5", api_key="k")
         chain = chat_openai(broken).with_fallbacks([other, chat_openai(good, model="kimi-k2.6"), ChatKimi(api_key="k")])
-        model = with_kimi_practices(chain, host="moonshot", practices={"system_prompt": "off"})
+        practices = {"system_prompt": "off", "fresh_data": "off"}
+        model = with_kimi_practices(chain, host="moonshot", practices=practices)
         assert isinstance(model, RunnableWithFallbacks)
         assert [type(one) for one in model.runnables] == [WrappedChatModel, ChatOpenAI, WrappedChatModel, ChatKimi]
         assert [getattr(one, "host", None) for one in model.runnables] == ["moonshot", None, None, None]
-        assert model.fallbacks[2].practices == Practices(system_prompt="off")  # type: ignore[attr-defined]
+        assert model.fallbacks[2].practices == Practices.of(practices)  # type: ignore[attr-defined]
         rest = model.model_copy(update={"fallbacks": model.fallbacks[1:]})
         for mode in MODES:
             assert (await ask(mode, rest, "Say exactly: hi")).text

@@ -324,12 +324,13 @@ async def test_blocks_that_say_nothing_to_the_host_are_left_out() -> None:
 @pytest.mark.parametrize("mode", ["chat", "achat", "complete", "stream_complete"])
 async def test_the_system_prompt_stands_where_the_messages_bring_none(mode: str) -> None:
     asked: Any = "Hello." if "complete" in mode else [said("user", "Hello.")]
-    body = await sent(mode, asked, system_prompt="Be brief.")
+    body = await sent(mode, asked, system_prompt="Be brief.", practices={"fresh_data": "off"})
     assert [m["content"] for m in body["messages"]] == ["Be brief.", "Hello."]
 
 
 async def test_a_system_message_of_the_call_wins() -> None:
-    body = await sent("chat", [said("system", "Be kind."), said("user", "Hello.")], system_prompt="Be brief.")
+    asked = [said("system", "Be kind."), said("user", "Hello.")]
+    body = await sent("chat", asked, system_prompt="Be brief.", practices={"fresh_data": "off"})
     assert [m["content"] for m in body["messages"]] == ["Be kind.", "Hello."]
 
 
@@ -337,7 +338,8 @@ def test_predict_sends_the_system_prompt_once() -> None:
     from llama_index.core.prompts import PromptTemplate
 
     with KimiSimulator("moonshot", script=["Yes."]) as simulator:
-        assert kimi(simulator, system_prompt="Be brief.").predict(PromptTemplate("{x}?"), x="Really") == "Yes."
+        llm = kimi(simulator, system_prompt="Be brief.", practices={"fresh_data": "off"})
+        assert llm.predict(PromptTemplate("{x}?"), x="Really") == "Yes."
         assert [m["content"] for m in bodies(simulator)[0]["messages"]] == ["Be brief.", "Really?"]
 
 

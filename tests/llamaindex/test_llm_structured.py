@@ -115,7 +115,7 @@ async def test_the_simulator_fills_any_schema(name: str) -> None:
 
 @pytest.mark.parametrize("way", ["stream_structured_predict", "astream_structured_predict"])
 async def test_the_object_grows(way: str) -> None:
-    with KimiSimulator("moonshot", script=[Reply(ANSWER, reasoning="Hm.")], chunk_size=4) as simulator:
+    with KimiSimulator("moonshot", script=[Reply(ANSWER, reasoning="Hm.")], chunk_size=2) as simulator:
         found = await predict(way, kimi(simulator, model="kimi-k2-thinking"), PROMPT, name="Blue")
     assert len(found) > 10
     assert found[0].model_fields_set <= set(Album.model_fields)
@@ -199,7 +199,9 @@ async def test_a_structured_llm(way: str) -> None:
 async def test_the_system_prompt_is_kept_in_every_way(way: str) -> None:
     """LlamaIndex's own async program drops it."""
     with KimiSimulator("moonshot", script=answering) as simulator:
-        llm = kimi(simulator, model="kimi-k2-thinking", system_prompt="You know music.")
+        llm = kimi(
+            simulator, model="kimi-k2-thinking", system_prompt="You know music.", practices={"fresh_data": "off"}
+        )
         await predict(way, llm, PROMPT, name="Blue")
         assert [message["content"] for message in bodies(simulator)[0]["messages"]] == [
             "You know music.",
@@ -213,7 +215,8 @@ async def test_call_arguments_go_through_and_stay_as_they_were(way: str) -> None
     before = dict(given)
     prompt = ChatPromptTemplate([ChatMessage(role="system", content="S."), ChatMessage(role="user", content="{name}?")])
     with KimiSimulator("moonshot", script=answering) as simulator:
-        await predict(way, kimi(simulator, model="kimi-k2-thinking"), prompt, llm_kwargs=given, name="Blue")
+        llm = kimi(simulator, model="kimi-k2-thinking", practices={"fresh_data": "off"})
+        await predict(way, llm, prompt, llm_kwargs=given, name="Blue")
         [body] = bodies(simulator)
     assert given == before
     assert body["max_completion_tokens"] == 20_000

@@ -79,7 +79,7 @@ async def test_what_the_model_is_asked(refraser: Any, is_async: bool) -> None:
     made, simulator = refraser([GOOD], tools=["lookup_card"])
     await rewritten(made, PROMPT, is_async)
     system, user = simulator.requests[0].body["messages"]
-    assert system["content"] == snapshot("""\
+    assert system["content"].partition("\n\nFreshness rule:")[0] == snapshot("""\
 You are an editor of system prompts for the language model Kimi K2. You get one prompt and write it anew: clear, well ordered and no longer than before.
 
 What the documentation of Kimi K2 says:

@@ -11,6 +11,8 @@ from refrase_integrations.kimi.practices import (
     concise_prompt,
     context_window,
     empty_reply,
+    fresh_data,
+    grounding,
     history,
     loop_guard,
     output_budget,
@@ -29,6 +31,7 @@ from refrase_integrations.kimi.practices import (
     tool_ids,
     tool_names,
     tool_schemas,
+    verbosity,
     vision,
 )
 
@@ -37,6 +40,9 @@ ORDER: tuple[Practice, ...] = tuple(
     for module in (
         system_prompt,
         concise_prompt,
+        fresh_data,
+        grounding,
+        verbosity,
         vision,
         special_tokens,
         history,

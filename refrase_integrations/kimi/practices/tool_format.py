@@ -55,7 +55,7 @@ def apply(body: Body, call: Call) -> Edit:
         if len(formed) > call.dialect.tool_limit:
             changes.append(Change("refuse", f"{len(formed)} tools; this host takes {call.dialect.tool_limit}"))
         names = {(tool.get("function") or {}).get("name") for tool in formed}
-        if _pasted(body, names):
+        if _pasted(call.body, names):
             changes.append(
                 Change("advise", "the system prompt repeats tool declarations; tools belong in 'tools' only")
             )

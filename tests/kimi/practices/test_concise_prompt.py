@@ -52,7 +52,8 @@ def call(*messages: Any, dialect: str = "kimi-k2.6", host: str = "moonshot", **s
     if "tools" in settings:
         body["tools"] = settings.pop("tools")
     compiled = compile_dialect(find_model(dialect), find_host(host, None), None, dialect)
-    return Call(body=body, dialect=compiled, practices=Practices.of(settings), count=estimate, scope="messages")
+    practices = Practices.of({"fresh_data": "off", **settings})
+    return Call(body=body, dialect=compiled, practices=practices, count=estimate, scope="messages")
 
 
 def advice(*messages: Any, **settings: Any) -> list[str]:
@@ -64,7 +65,9 @@ def advice(*messages: Any, **settings: Any) -> list[str]:
 @pytest.mark.parametrize("mode", MODES)
 class TestBodies:
     async def test_moonshot(self, mode: str) -> None:
-        body = await sent(mode, CONVERSATION, model="kimi-k2.6", practices={"concise_prompt": "apply"})
+        body = await sent(
+            mode, CONVERSATION, model="kimi-k2.6", practices={"concise_prompt": "apply", "fresh_data": "off"}
+        )
         assert body == snapshot(
             {
                 "model": "kimi-k2.6",
@@ -92,7 +95,13 @@ Saturday too. Cards are sent by mail and arrive within a week.\
         assert not OPENAPI.exists() or violations_of_openapi(body) == []
 
     async def test_vllm(self, mode: str) -> None:
-        body = await sent(mode, CONVERSATION, persona="vllm", model=INSTRUCT, practices={"concise_prompt": "apply"})
+        body = await sent(
+            mode,
+            CONVERSATION,
+            persona="vllm",
+            model=INSTRUCT,
+            practices={"concise_prompt": "apply", "fresh_data": "off"},
+        )
         assert body == snapshot(
             {
                 "model": "moonshotai/Kimi-K2-Instruct-0905",
@@ -119,11 +128,13 @@ Saturday too. Cards are sent by mail and arrive within a week.\
         )
 
     async def test_without(self, mode: str) -> None:
-        off = await sent(mode, CONVERSATION, model="kimi-k2.6", practices={"concise_prompt": "off"})
+        off = await sent(
+            mode, CONVERSATION, model="kimi-k2.6", practices={"concise_prompt": "off", "fresh_data": "off"}
+        )
         assert [message["content"] for message in off["messages"]] == [WORDY, ASKED[1]]
 
     async def test_warn_is_the_default_and_changes_nothing(self, mode: str) -> None:
-        reply, bodies = await exchange(mode, CONVERSATION, model="kimi-k2.6")
+        reply, bodies = await exchange(mode, CONVERSATION, model="kimi-k2.6", practices={"fresh_data": "off"})
         assert [message["content"] for message in bodies[0]["messages"]] == [WORDY, ASKED[1]]
         lines = [line for line in reply.response_metadata["refrase"]["changes"] if line["practice"] == "concise-prompt"]
         assert lines == snapshot(
@@ -140,7 +151,12 @@ Saturday too. Cards are sent by mail and arrive within a week.\
 
     async def test_a_text_part_of_a_system_message_is_shortened_in_place(self, mode: str) -> None:
         parts = [{"type": "text", "text": WORDY}, {"type": "text", "text": "Be kind."}]
-        body = await sent(mode, [("system", parts), ASKED], model="kimi-k2.6", practices={"concise_prompt": "apply"})
+        body = await sent(
+            mode,
+            [("system", parts), ASKED],
+            model="kimi-k2.6",
+            practices={"concise_prompt": "apply", "fresh_data": "off"},
+        )
         assert [part["text"] for part in body["messages"][0]["content"]] == [SHORT, "Be kind."]
 
 

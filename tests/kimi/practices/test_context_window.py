@@ -63,7 +63,14 @@ class TestBodies:
             {
                 "model": "kimi-k2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "thinking": {"type": "enabled", "keep": "all"},
@@ -74,7 +81,14 @@ class TestBodies:
             {
                 "model": "moonshotai/Kimi-K2-Instruct-0905",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "temperature": 0.6,
@@ -129,13 +143,13 @@ async def test_what_is_left_is_documented() -> None:
 
 class TestCounting:
     def test_an_exact_count_decides_at_the_window(self) -> None:
-        practices = {"system_prompt": "off"}
+        practices = {"system_prompt": "off", "fresh_data": "off"}
         assert prepared([turn(WINDOW - 1)], practices=practices)
         with pytest.raises(ContextWindowExceeded, match=f"has {WINDOW} tokens \\(counted\\)"):
             prepared([turn(WINDOW)], practices=practices)
 
     def test_an_estimate_only_where_it_is_over_all_the_same(self) -> None:
-        practices = {"system_prompt": "off"}
+        practices = {"system_prompt": "off", "fresh_data": "off"}
         assert prepared([turn(WINDOW + 10_000)], exact=False, practices=practices)
         with pytest.raises(ContextWindowExceeded, match="has 150000 tokens \\(estimated, at least 135000\\)"):
             prepared([turn(150_000)], exact=False, practices=practices)
@@ -152,7 +166,8 @@ class TestCounting:
 
 class TestTrimming:
     def kept(self, *messages: dict[str, Any], exact: bool = True) -> Any:
-        return prepared(list(messages), exact=exact, practices={"context_window": "apply", "system_prompt": "off"})
+        practices = {"context_window": "apply", "system_prompt": "off", "fresh_data": "off"}
+        return prepared(list(messages), exact=exact, practices=practices)
 
     def test_system_messages_and_the_last_turn_stay(self) -> None:
         system, last = turn(10, "system"), turn(20)

@@ -319,7 +319,7 @@ def test_a_system_message_that_only_carries_tools_is_not_blank() -> None:
     """guide/use-dynamic-tool-loading: Kimi K3 is given tools in the middle of a conversation."""
     tool = {"type": "function", "function": {"name": "f_one", "description": "", "parameters": {"type": "object"}}}
     messages = [{"role": "user", "content": "Hi."}, {"role": "system", "tools": [tool]}]
-    assert prepared("moonshot", "kimi-k3", messages) == messages
+    assert prepared("moonshot", "kimi-k3", messages)[1:] == messages, "behind the line on live data"
 
 
 FOREIGN_FIELDS = [

@@ -59,7 +59,14 @@ class TestBodies:
             {
                 "model": "kimi-k2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "thinking": {"type": "enabled", "keep": "all"},
@@ -72,7 +79,14 @@ class TestBodies:
             {
                 "model": "kimi-k2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "thinking": {"type": "enabled", "keep": "all"},
@@ -84,7 +98,14 @@ class TestBodies:
             {
                 "model": "kimi-k2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "thinking": {"type": "enabled", "keep": "all"},
@@ -97,7 +118,14 @@ class TestBodies:
             {
                 "model": "moonshotai/Kimi-K2-Instruct-0905",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "temperature": 0.6,
@@ -110,7 +138,14 @@ class TestBodies:
             {
                 "model": "moonshotai/Kimi-K2-Instruct-0905",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "temperature": 0.6,

@@ -64,7 +64,14 @@ class TestBodies:
             {
                 "model": "kimi-k2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Paris?"},
                     {
                         "role": "assistant",
@@ -89,7 +96,14 @@ class TestBodies:
             {
                 "model": "kimi-k2-thinking",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Paris?"},
                     {
                         "role": "assistant",
@@ -115,7 +129,14 @@ class TestBodies:
             {
                 "model": "kimi-k2-thinking",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Paris?"},
                     {
                         "role": "assistant",
@@ -139,7 +160,14 @@ class TestBodies:
             {
                 "model": "moonshotai/Kimi-K2-Thinking",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Paris?"},
                     {
                         "role": "assistant",
@@ -170,7 +198,14 @@ class TestBodies:
             {
                 "model": "moonshotai/Kimi-K2-Thinking",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Paris?"},
                     {
                         "role": "assistant",

@@ -28,7 +28,14 @@ class TestBodies:
             {
                 "model": "kimi-k2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "thinking": {"type": "enabled", "keep": "all"},
@@ -43,7 +50,14 @@ class TestBodies:
             {
                 "model": "kimi-k2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "top_p": 0.5,
@@ -59,7 +73,14 @@ class TestBodies:
             {
                 "model": "kimi-k2-0905-preview",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "top_p": 0.5,
@@ -75,7 +96,14 @@ class TestBodies:
             {
                 "model": "moonshotai/Kimi-K2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "top_p": 0.95,
@@ -89,7 +117,14 @@ class TestBodies:
             {
                 "model": "moonshotai/Kimi-K2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "temperature": 1.0,
@@ -102,7 +137,14 @@ class TestBodies:
             {
                 "model": "moonshotai/Kimi-K2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "top_p": 0.5,

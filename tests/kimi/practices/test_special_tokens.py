@@ -25,7 +25,14 @@ async def test_moonshot(mode: str) -> None:
     body = await sent(mode, HISTORY, **TARGETS[0])
     assert body["messages"] == snapshot(
         [
-            {"role": "system", "content": "Explain <|im_start|> and <~|im_end|>."},
+            {
+                "role": "system",
+                "content": """\
+Explain <|im_start|> and <~|im_end|>.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+            },
             {"role": "user", "content": "What does [~EOS] do?"},
             {
                 "role": "assistant",
@@ -48,7 +55,14 @@ async def test_moonshot(mode: str) -> None:
 async def test_vllm(mode: str) -> None:
     assert (await sent(mode, HISTORY, **TARGETS[1]))["messages"] == snapshot(
         [
-            {"role": "system", "content": "Explain <|im_start|> and <~|im_end|>."},
+            {
+                "role": "system",
+                "content": """\
+Explain <|im_start|> and <~|im_end|>.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+            },
             {"role": "user", "content": "What does [~EOS] do?"},
             {
                 "role": "assistant",

@@ -58,7 +58,14 @@ class TestBodies:
             {
                 "model": "kimi-k2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "How big is Paris?"},
                 ],
                 "response_format": {
@@ -91,7 +98,14 @@ class TestBodies:
             {
                 "model": "moonshotai/Kimi-K2-Instruct-0905",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "How big is Paris?"},
                 ],
                 "response_format": {
@@ -125,7 +139,14 @@ class TestBodies:
             {
                 "model": "moonshotai/kimi-k2-instruct-0905",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "How big is Paris?"},
                 ],
                 "tools": [
@@ -167,7 +188,7 @@ class TestBodies:
         bind = {"response_format": WANTED, "tool_choice": "none"}
         made = await sent(mode, QUESTION, **GROQ, tools=[CLOCK], bind=bind, script=[GOOD])
         system, question = made["messages"]
-        _, _, line = system["content"].partition("\n\n")
+        *_, line = system["content"].split("\n\n")
         told, _, schema = line.partition(": ")
         assert told == "Answer with one JSON object and nothing else, valid against this JSON schema"
         assert json.loads(schema) == City.model_json_schema()
@@ -188,6 +209,8 @@ class TestBodies:
                 "role": "system",
                 "content": """\
 You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.
 
 Answer with one JSON object and nothing else.\
 """,

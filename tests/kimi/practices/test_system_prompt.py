@@ -31,7 +31,14 @@ class TestBodies:
             {
                 "model": "kimi-k2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "thinking": {"type": "enabled", "keep": "all"},
@@ -43,7 +50,13 @@ class TestBodies:
         assert await moonshot(mode, HELLO, practices=OFF) == snapshot(
             {
                 "model": "kimi-k2.6",
-                "messages": [{"role": "user", "content": "Hello."}],
+                "messages": [
+                    {
+                        "role": "system",
+                        "content": "Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.",
+                    },
+                    {"role": "user", "content": "Hello."},
+                ],
                 "thinking": {"type": "enabled", "keep": "all"},
                 "max_completion_tokens": 32768,
             }
@@ -54,7 +67,14 @@ class TestBodies:
             {
                 "model": "moonshotai/Kimi-K2-Instruct-0905",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "temperature": 0.6,
@@ -66,7 +86,13 @@ class TestBodies:
         assert await sent(mode, HELLO, persona="vllm", model=INSTRUCT, practices=OFF) == snapshot(
             {
                 "model": "moonshotai/Kimi-K2-Instruct-0905",
-                "messages": [{"role": "user", "content": "Hello."}],
+                "messages": [
+                    {
+                        "role": "system",
+                        "content": "Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.",
+                    },
+                    {"role": "user", "content": "Hello."},
+                ],
                 "temperature": 0.6,
                 "max_tokens": 32768,
             }
@@ -75,7 +101,17 @@ class TestBodies:
     async def test_a_task_of_the_users_own_stays_as_it_is(self, mode: str) -> None:
         with_it = await moonshot(mode, TASK)
         assert with_it["messages"] == snapshot(
-            [{"role": "system", "content": "You translate into French."}, {"role": "user", "content": "Hello."}]
+            [
+                {
+                    "role": "system",
+                    "content": """\
+You translate into French.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                },
+                {"role": "user", "content": "Hello."},
+            ]
         )
         assert with_it == await moonshot(mode, TASK, practices=OFF)
 
@@ -84,17 +120,28 @@ class TestBodies:
         assert body["messages"] == (await moonshot(mode, HELLO))["messages"]
 
     async def test_a_system_message_later_on_is_a_prompt_too(self, mode: str) -> None:
-        body = await moonshot(mode, [*HELLO, ("system", "You translate into French.")])
+        later = [*HELLO, ("system", "You translate into French.")]
+        body = await moonshot(mode, later, practices={"fresh_data": "off"})
         assert [message["role"] for message in body["messages"]] == ["user", "system"]
 
     async def test_a_model_without_a_documented_default_gets_none(self, mode: str) -> None:
         body = await sent(mode, HELLO, model="kimi-k3")
-        assert body["messages"] == snapshot([{"role": "user", "content": "Hello."}])
+        assert body["messages"] == snapshot(
+            [
+                {
+                    "role": "system",
+                    "content": "Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.",
+                },
+                {"role": "user", "content": "Hello."},
+            ]
+        )
 
 
 class TestModes:
     async def test_warn_only_says_so(self, mode: str) -> None:
-        warned, bodies = await exchange(mode, HELLO, model="kimi-k2.6", practices={"system_prompt": "warn"})
+        warned, bodies = await exchange(
+            mode, HELLO, model="kimi-k2.6", practices={"system_prompt": "warn", "fresh_data": "off"}
+        )
         assert bodies[0]["messages"] == [{"role": "user", "content": "Hello."}]
         assert said(warned) == snapshot(
             [

@@ -47,7 +47,14 @@ class TestBodies:
             {
                 "model": "kimi-k2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "thinking": {"type": "enabled", "keep": "all"},
@@ -60,7 +67,14 @@ class TestBodies:
             {
                 "model": "kimi-k2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "max_completion_tokens": 32768,
@@ -72,7 +86,14 @@ class TestBodies:
             {
                 "model": "kimi-k2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "thinking": {"type": "disabled"},
@@ -84,7 +105,13 @@ class TestBodies:
         assert await sent(mode, HELLO, model="kimi-k3", reasoning_effort="low", thinking=True) == snapshot(
             {
                 "model": "kimi-k3",
-                "messages": [{"role": "user", "content": "Hello."}],
+                "messages": [
+                    {
+                        "role": "system",
+                        "content": "Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.",
+                    },
+                    {"role": "user", "content": "Hello."},
+                ],
                 "reasoning_effort": "low",
                 "max_completion_tokens": 131072,
             }
@@ -95,7 +122,14 @@ class TestBodies:
             {
                 "model": "moonshotai/Kimi-K2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "top_p": 0.95,
@@ -109,7 +143,14 @@ class TestBodies:
             {
                 "model": "moonshotai/Kimi-K2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "chat_template_kwargs": {"thinking": False},
@@ -126,7 +167,14 @@ class TestBodies:
             {
                 "model": "moonshotai/Kimi-K2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Hello."},
                 ],
                 "top_p": 0.95,

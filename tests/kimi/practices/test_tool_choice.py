@@ -57,7 +57,14 @@ class TestBodies:
             {
                 "model": "kimi-k2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: for anything that may have changed since your training, call get_weather or clock before you answer.\
+""",
+                    },
                     {"role": "user", "content": "Weather in Paris?"},
                 ],
                 "tools": [
@@ -93,7 +100,14 @@ class TestBodies:
             {
                 "model": "kimi-k2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: for anything that may have changed since your training, call get_weather or clock before you answer.\
+""",
+                    },
                     {"role": "user", "content": "Weather in Paris?"},
                 ],
                 "tools": [
@@ -161,7 +175,14 @@ class TestBodies:
             {
                 "model": "moonshotai/Kimi-K2-Instruct-0905",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: for anything that may have changed since your training, call get_weather or clock before you answer.\
+""",
+                    },
                     {"role": "user", "content": "Weather in Paris?"},
                 ],
                 "tools": [

@@ -51,7 +51,14 @@ async def test_tools_go_in_the_tools_parameter_on_moonshot(mode: str) -> None:
         {
             "model": "kimi-k2-0905-preview",
             "messages": [
-                {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                {
+                    "role": "system",
+                    "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: for anything that may have changed since your training, call get_weather before you answer.\
+""",
+                },
                 {"role": "user", "content": "Hi."},
             ],
             "tools": [
@@ -85,7 +92,14 @@ async def test_tools_go_in_the_tools_parameter_on_vllm(mode: str) -> None:
         {
             "model": "moonshotai/Kimi-K2-Instruct-0905",
             "messages": [
-                {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                {
+                    "role": "system",
+                    "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: for anything that may have changed since your training, call get_weather before you answer.\
+""",
+                },
                 {"role": "user", "content": "Hi."},
             ],
             "tools": [
@@ -112,7 +126,8 @@ async def test_tools_go_in_the_tools_parameter_on_vllm(mode: str) -> None:
 @pytest.mark.parametrize("mode", MODES)
 async def test_pasted_declarations_are_told(mode: str) -> None:
     pasted = 'Tools: {"name": "get_weather", "parameters": {"type": "object"}}'
-    reply, bodies = await exchange(mode, [("system", pasted), ("user", "Hi.")], tools=[WEATHER])
+    practices = {"fresh_data": "off"}
+    reply, bodies = await exchange(mode, [("system", pasted), ("user", "Hi.")], tools=[WEATHER], practices=practices)
     assert bodies[0]["messages"][0]["content"] == pasted
     lines = [line for line in reply.response_metadata["refrase"]["changes"] if line["practice"] == "tool-format"]
     assert [line["action"] for line in lines] == ["advise"]

@@ -102,7 +102,7 @@ async def test_the_tool_choice_follows(mode: str, choice: Any) -> None:
 @pytest.mark.parametrize("mode", MODES)
 async def test_history_keeps_its_alias_when_the_tool_is_gone(mode: str) -> None:
     before = await sent(mode, THREAD, tools=[tool("ls")], model="kimi-k2-0905-preview")
-    after = await sent(mode, THREAD, tools=[tool("get_weather")], model="kimi-k2-0905-preview")
+    after = await sent(mode, THREAD, tools=[tool("get_user")], model="kimi-k2-0905-preview")
     assert after["messages"] == before["messages"]
 
 

@@ -75,7 +75,14 @@ class TestBodies:
             {
                 "model": "kimi-k2.6",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Book a table."},
                 ],
                 "tools": [
@@ -126,7 +133,14 @@ class TestBodies:
             {
                 "model": "moonshotai/Kimi-K2-Instruct-0905",
                 "messages": [
-                    {"role": "system", "content": "You are Kimi, an AI assistant created by Moonshot AI."},
+                    {
+                        "role": "system",
+                        "content": """\
+You are Kimi, an AI assistant created by Moonshot AI.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+                    },
                     {"role": "user", "content": "Book a table."},
                 ],
                 "tools": [

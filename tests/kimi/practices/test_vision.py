@@ -19,7 +19,14 @@ async def test_a_model_that_sees_gets_the_image(mode: str) -> None:
     body = await sent(mode, LOOK, model="kimi-k2.6")
     assert body["messages"] == snapshot(
         [
-            {"role": "system", "content": "Be brief."},
+            {
+                "role": "system",
+                "content": """\
+Be brief.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+            },
             {
                 "role": "user",
                 "content": [
@@ -49,7 +56,14 @@ async def test_apply_puts_a_placeholder_in_its_place(mode: str) -> None:
     body = await sent(mode, LOOK, practices={"vision": "apply"}, **VLLM)
     assert body["messages"] == snapshot(
         [
-            {"role": "system", "content": "Be brief."},
+            {
+                "role": "system",
+                "content": """\
+Be brief.
+
+Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so rather than guess.\
+""",
+            },
             {
                 "role": "user",
                 "content": [
