@@ -6,14 +6,14 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from langchain_core.messages import AIMessage, BaseMessage, RemoveMessage, ToolMessage
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
-from refrase_integrations.errors import ConfigurationError, InvalidMessage
+from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi import threads
-from refrase_integrations.kimi.messages import is_blank
 from refrase_integrations.kimi.practice import Change
 from refrase_integrations.kimi.wire import Message
-from refrase_integrations.langchain.messages import ARGUMENTS, ERRORS, Decoder, encode
+from refrase_integrations.langchain.messages import ARGUMENTS, ERRORS, Decoder
+from refrase_integrations.langchain.state import edits, outcome, rewrite, wire_form
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -40,7 +40,7 @@ def repair_messages(messages: Sequence[BaseMessage]) -> tuple[list[BaseMessage],
         The repaired conversation, and what was changed (empty where it was sound). A message that needed nothing is
         the same object; a changed one keeps its id and metadata.
     """
-    repaired = threads.repair_messages([_wire(message) for message in messages])
+    repaired = threads.repair_messages([wire_form(message) for message in messages])
     return [
         _added(wire) if origin is None else _mended(messages[origin], wire)
         for wire, origin in zip(repaired.messages, repaired.origins, strict=True)
@@ -108,19 +108,6 @@ async def arepair_thread(
 # -- messages --------------------------------------------------------------------------------------------
 
 
-def _wire(message: BaseMessage) -> Message:
-    """Return the form that is repaired: content as it is, since blocks of every vendor have to stay."""
-    try:
-        [wire] = encode([message])
-    except InvalidMessage:  # a block that Kimi cannot take: not blank, and no matter here
-        try:
-            [wire] = encode([message.model_copy(update={"content": ""})])
-        except InvalidMessage:
-            return {"role": message.type, "content": message.content}
-        return {**wire, "content": message.content}
-    return wire if is_blank(wire.get("content")) else {**wire, "content": message.content}
-
-
 def _added(wire: Message) -> BaseMessage:
     return ToolMessage(
         content=wire["content"], tool_call_id=wire["tool_call_id"], name=wire.get("name"), status="error"
@@ -128,7 +115,7 @@ def _added(wire: Message) -> BaseMessage:
 
 
 def _mended(message: BaseMessage, wire: Message) -> BaseMessage:
-    before = _wire(message)
+    before = wire_form(message)
     if wire == before:
         return message
     changed: dict[str, Any] = {}
@@ -164,8 +151,6 @@ class _Plan(NamedTuple):
 
 def _plan(graph: Pregel[Any, Any, Any, Any], snapshot: StateSnapshot, stored: StateSnapshot, key: str) -> _Plan:
     """Return the update that leaves the repaired messages, in order, and what it changes."""
-    from langgraph.graph.message import REMOVE_ALL_MESSAGES
-
     channel = graph.channels.get(key)
     if channel is None:
         raise ConfigurationError(f"repair_thread: the graph's state has no key {key!r}; pass messages_key=")
@@ -179,8 +164,8 @@ def _plan(graph: Pregel[Any, Any, Any, Any], snapshot: StateSnapshot, stored: St
         )
     after = [message if message.id else message.model_copy(update={"id": str(uuid.uuid4())}) for message in after]
     bases = [before, list(stored.values.get(key) or ())]
-    for update in (_edits(before, after), [RemoveMessage(id=REMOVE_ALL_MESSAGES), *after], after):
-        if all(_outcome(channel, base, update) == after for base in bases):
+    for update in (edits(before, after), rewrite(after), after):
+        if all(outcome(channel, base, update) == after for base in bases):
             return _Plan(changes, update, _broken_off(snapshot, before, after))
     raise ConfigurationError(
         f"repair_thread: the reducer of {key!r} can neither remove nor replace messages; annotate it with add_messages"
@@ -192,22 +177,3 @@ def _broken_off(snapshot: StateSnapshot, before: list[BaseMessage], after: list[
     if not after or any(message is after[-1] for message in before):
         return None
     return snapshot.next[0] if len(set(snapshot.next)) == 1 else None
-
-
-def _edits(before: list[BaseMessage], after: list[BaseMessage]) -> list[BaseMessage]:
-    """Return the least update by id: enough where nothing has to stand in the middle."""
-    kept = {message.id for message in after}
-    same = {id(message) for message in before}
-    gone: list[BaseMessage] = [RemoveMessage(id=str(message.id)) for message in before if message.id not in kept]
-    return [*gone, *(message for message in after if id(message) not in same)]
-
-
-def _outcome(channel: Any, base: list[BaseMessage], update: list[BaseMessage]) -> list[BaseMessage] | None:
-    """Return what the state's own reducer would make of an update; None where it refuses it."""
-    trial = channel.from_checkpoint(list(base))
-    try:
-        trial.update([list(update)])
-        value = trial.get()
-    except Exception:  # noqa: BLE001 - the user's own reducer
-        return None
-    return value if isinstance(value, list) else None
