@@ -9,6 +9,8 @@ from refrase_integrations.errors import MissingExtra
 if TYPE_CHECKING:
     from refrase_integrations.langchain.chat import ChatKimi as ChatKimi
     from refrase_integrations.langchain.middleware import KimiMiddleware as KimiMiddleware
+    from refrase_integrations.langchain.node import RefraseNode as RefraseNode
+    from refrase_integrations.langchain.node import route_fresh_data as route_fresh_data
     from refrase_integrations.langchain.refraser import Refraser as Refraser
     from refrase_integrations.langchain.threads import arepair_thread as arepair_thread
     from refrase_integrations.langchain.threads import repair_messages as repair_messages
@@ -18,19 +20,23 @@ if TYPE_CHECKING:
 __all__ = [
     "ChatKimi",
     "KimiMiddleware",
+    "RefraseNode",
     "Refraser",
     "arepair_thread",
     "repair_messages",
     "repair_thread",
+    "route_fresh_data",
     "with_kimi_practices",
 ]
 _HOMES = {
     "ChatKimi": "chat",
     "KimiMiddleware": "middleware",
+    "RefraseNode": "node",
     "Refraser": "refraser",
     "arepair_thread": "threads",
     "repair_messages": "threads",
     "repair_thread": "threads",
+    "route_fresh_data": "node",
     "with_kimi_practices": "wrapper",
 }
 _EXTRAS = {"langchain_core": "langchain", "langchain": "langgraph", "langgraph": "langgraph"}

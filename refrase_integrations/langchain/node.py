@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from langchain_core.messages import BaseMessage, HumanMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 from langchain_core.tools import BaseTool
 
-from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi import catalogue
 from refrase_integrations.kimi.catalogue import find_host
 from refrase_integrations.kimi.freshness import needs_fresh_data
@@ -63,7 +62,8 @@ class RefraseNode(Runnable[Any, Any]):
         ```python
         from langgraph.prebuilt import create_react_agent
 
-        agent = create_react_agent(model, tools, pre_model_hook=RefraseNode(tools=tools, output_key="llm_input_messages"))
+        hook = RefraseNode(tools=tools, output_key="llm_input_messages")
+        agent = create_react_agent(model, tools, pre_model_hook=hook)
         ```
         Leave ``prompt=`` out there: it would be put in front of the prompt that is there already.
 
@@ -81,6 +81,7 @@ class RefraseNode(Runnable[Any, Any]):
         tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool] | None = None,
         practices: Practices | Mapping[str, Any] | Literal["off"] | None = None,
         messages_key: str = "messages",
+        *,
         output_key: str | None = None,
     ) -> None:
         self.model = catalogue.DEFAULT_MODEL if model is None else model
@@ -130,7 +131,7 @@ class RefraseNode(Runnable[Any, Any]):
         return dialect_of({"model": self.model}, find_host(self.host))[0]
 
     def _update(self, before: list[BaseMessage], channels: Mapping[str, Any] | None) -> dict[str, Any]:
-        after, report = self._refrased(states.own_first(before))
+        after, report = self._refrased(before)
         update: dict[str, Any] = {states.REPORT: report, states.FRESH: _asks_fresh(before)}
         if self.output_key is not None:
             return {self.output_key: states.replacement(channels, self.output_key, after), **update}
@@ -138,6 +139,7 @@ class RefraseNode(Runnable[Any, Any]):
         return {self.messages_key: changed, **update} if changed else update
 
     def _refrased(self, messages: list[BaseMessage]) -> tuple[list[BaseMessage], dict[str, Any]]:
+        messages = states.own_first(messages)
         before = [states.wire_form(message) for message in messages]
         body: Body = {"model": self.model, "messages": before}
         if self.tools:

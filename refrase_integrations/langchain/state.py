@@ -1,4 +1,4 @@
-"""The messages of a graph's state: read from a state of any kind, mended, and written back through the key's reducer."""
+"""The messages of a graph's state: read from a state of any kind, mended, written back through the key's reducer."""
 
 from __future__ import annotations
 
@@ -148,13 +148,17 @@ def change(
     update = edits(before, after) if by_id else rewrite(after)
     channel = (visible or {}).get(key)
     if channel is not None and after:
-        # The last message once more changes nothing either: so that a wrong state fails in its first run, not some day.
-        made = outcome(channel, _value(channel), update or after[-1:])
-        if not _sound(made, after):
+        base = _value(channel)
+        if _ids(base) != _ids(before):
             raise ConfigurationError(
-                f"the state's key {key!r} does not take changes of single messages: annotate it with add_messages, let "
-                "the node read the graph's own messages (not others given by Send), or write to a key of its own with "
-                "output_key='llm_input_messages'"
+                f"these are not the messages of the graph's own key {key!r} (they came by Send, or an input schema "
+                "changed them), so none can be written back: use a subgraph with this node, or RefraseNode(...) | model"
+            )
+        # The last message once more changes nothing either: so that a wrong state fails in its first run, not some day.
+        if not _sound(outcome(channel, base, update or after[-1:]), after):
+            raise ConfigurationError(
+                f"the state's key {key!r} does not take changes of single messages: annotate it with add_messages, or "
+                "write to a key of its own with output_key='llm_input_messages'"
             )
     return update
 
@@ -170,8 +174,9 @@ def replacement(visible: Mapping[str, Any] | None, key: str, after: list[BaseMes
     channel = visible.get(key)
     if channel is None:
         raise ConfigurationError(f"the state has no key {key!r}: add it to the graph's state, as a list of messages")
+    bases = (_value(channel), after)  # what stands there now, and what will stand there in the next turn
     for update in (after, rewrite(after)):
-        if _ids(outcome(channel, _value(channel), update)) == _ids(after):
+        if all(_ids(outcome(channel, base, update)) == _ids(after) for base in bases):
             return update
     raise ConfigurationError(f"the reducer of the state's key {key!r} cannot replace the messages: leave it out")
 

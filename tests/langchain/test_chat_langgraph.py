@@ -24,6 +24,7 @@ from pydantic import BaseModel
 from refrase_integrations.langchain import ChatKimi
 from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.conversations import MODES, ask
+from tests.langchain.graphs import thread, turn, user
 
 ODD = '{"city":"Paris"}'
 """Arguments without the space that Python's JSON writer puts."""
@@ -51,25 +52,6 @@ def chat(simulator: KimiSimulator, **fields: Any) -> ChatKimi:
             **fields,
         }
     )
-
-
-def user(text: str) -> dict[str, Any]:
-    return {"messages": [("user", text)]}
-
-
-def thread(name: str) -> Any:
-    return {"configurable": {"thread_id": name}}
-
-
-async def turn(mode: str, graph: Any, state: Any, config: Any = None) -> Any:
-    """Run a graph once in one of the four ways; return its last state."""
-    if mode == "invoke":
-        return graph.invoke(state, config)
-    if mode == "ainvoke":
-        return await graph.ainvoke(state, config)
-    if mode == "stream":
-        return list(graph.stream(state, config, stream_mode="values"))[-1]
-    return [part async for part in graph.astream(state, config, stream_mode="values")][-1]
 
 
 def calls_then_tells(body: dict[str, Any]) -> Reply:
