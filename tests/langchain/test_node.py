@@ -321,7 +321,7 @@ def test_a_reducer_on_the_models_own_key_keeps_nothing_of_earlier_turns() -> Non
 @pytest.mark.parametrize("schema", [Unreduced, Added])
 @pytest.mark.parametrize("given", ["nothing to add", "a prompt to add"])
 def test_a_key_that_takes_no_changes_is_an_error_in_the_first_run(schema: Any, given: str) -> None:
-    conversation = [SystemMessage("You review code."), HumanMessage("Hi.")]
+    conversation = [SystemMessage("You review code.", id="s"), HumanMessage("Hi.", id="h")]
     app = graph(schema, RefraseNode(), None)
     with pytest.raises(ConfigurationError, match=r"add_messages.*output_key='llm_input_messages'"):
         app.invoke({"messages": conversation[given == "a prompt to add" :]})
