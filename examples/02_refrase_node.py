@@ -1,7 +1,7 @@
 """RefraseNode in a LangGraph graph, in front of a model that knows nothing of Kimi (ChatOpenAI).
 
-The node gives the model the documented prompt, tells it which tool has live data, and says which questions need one: they
-go to a model with tools, all others to the same model without. Runs against a local simulator of Kimi's API; with
+The node gives the model the documented prompt, tells it which tool has live data, and says which questions need one:
+they go to a model with tools, all others to the same model without. Runs against a local simulator of Kimi's API; with
 MOONSHOT_API_KEY set, against Moonshot's.
 
     pip install "refrase-integrations[langgraph,simulator]" langchain-openai

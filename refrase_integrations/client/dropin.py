@@ -37,8 +37,9 @@ class DropIn(BaseModel):
     """The endpoint; None: the host's own."""
     api_key: SecretStr | None = Field(default=None, repr=False, exclude=True)
     """The key; None: the host's own environment variable. Never shown, never serialized."""
-    thinking: bool | dict[str, Any] | None = None
-    """Switches a hybrid model; None: the model's default. The wire form ``{"type": "disabled"}`` is taken too."""
+    thinking: bool | Literal["auto"] | dict[str, Any] | None = None
+    """Switches a hybrid model; None: the model's default; "auto": on where the user's turn needs it, off for easy ones
+    (see `kimi.deliberation`). The wire form ``{"type": "disabled"}`` is taken too."""
     reasoning_effort: str | None = None
     """Level of reasoning effort, for models that have levels."""
     temperature: float | None = None

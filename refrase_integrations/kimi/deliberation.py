@@ -1,4 +1,4 @@
-"""Whether a user's turn is one that thinking pays for. English and Chinese; rules, no model."""
+"""``thinking="auto"``: whether a user's turn is one that thinking pays for. English and Chinese; rules, no model."""
 
 from __future__ import annotations
 
@@ -9,8 +9,14 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
+from refrase_integrations.kimi.announcements import is_nudge
+from refrase_integrations.kimi.dialect import Dialect
 from refrase_integrations.kimi.freshness import _one_of, _plain
+from refrase_integrations.kimi.messages import REASONING_KEYS, text_of
+from refrase_integrations.kimi.practice import messages_of
+from refrase_integrations.kimi.wire import Body, Message
 
+_LONG = 800  # characters: so many words for a request have parts that depend on each other
 _PARTS = 3  # list items or questions in one turn: so many make a task of several parts
 _FIGURES = 3  # given figures that an answer may have to be worked out from
 _SHORT = 80  # characters, a Chinese one as two: longer questions and orders have conditions in them
@@ -22,6 +28,8 @@ _QUESTION = re.compile(r"[?？]")
 _FIGURE = re.compile(r"\d+(?:[.,]\d+)*")
 _BORDER = re.compile(r"[,;:，；：。.!！] ?")
 _CODE = re.compile(r"```.*?(?:```|$)", re.DOTALL)
+_OBSERVATION = re.compile(r"\s*Observation:")  # text agents hand a tool's result over as a user message (ReAct)
+_REASONED = (*REASONING_KEYS, "reasoning_details")
 
 
 class Verdict(NamedTuple):
@@ -35,12 +43,59 @@ class Verdict(NamedTuple):
         return self.needed
 
 
+class Decision(NamedTuple):
+    """How ``thinking="auto"`` comes out for one call."""
+
+    thinking: bool | None
+    """None: nothing to decide, the model has its own state."""
+    reason: str
+    """For the report. No prompt text."""
+
+
+def decide(body: Body, dialect: Dialect) -> Decision:
+    """Decide whether the model is to think in this call.
+
+    Only the current user turn decides, so that the answer stays what it was while its tools are called; where the model
+    has thought in this turn already, it goes on. Everything before, and every message's form, has no part in it.
+
+    Args:
+        body: the request in the user's form.
+        dialect: of the model and the host, in any state of thinking.
+    """
+    if not dialect.switchable:
+        return Decision(None, "cannot be switched here")
+    effort = body.get("reasoning_effort")
+    if effort is not None:
+        return Decision(effort != "none", "reasoning_effort is given")
+    turn, since = _turn(messages_of(body))
+    if any(message.get(key) is not None for message in since for key in _REASONED):
+        return Decision(True, "it has thought in this turn already")
+    return Decision(*needs_thinking(turn))
+
+
+def _turn(messages: list[Message]) -> tuple[str, list[Message]]:
+    """Return the text of the current user turn, and the messages that came after it."""
+    asked = [n for n, message in enumerate(messages) if message.get("role") == "user" and not _within(message)]
+    if not asked:
+        return "", []
+    first = last = asked[-1]
+    while first - 1 in asked:
+        first -= 1
+    return "\n".join(text_of(message.get("content")) for message in messages[first : last + 1]), messages[last + 1 :]
+
+
+def _within(message: Message) -> bool:
+    """Tell whether a user message is none of the user's, but a step within his turn."""
+    text = text_of(message.get("content"))
+    return is_nudge(text) or _OBSERVATION.match(text) is not None
+
+
 def needs_thinking(text: str) -> Verdict:
     """Judge whether thinking pays for a turn: it takes 15-35% of the latency and 1.2-1.6 times the tokens.
 
-    Rules over word lists (``deliberation.toml``), English and Chinese, in this order: small talk and a wish for no
-    thinking are easy; code, mathematics, planning, judgement, puzzles, several steps or parts and a wish for care are
-    hard; work on a given text, short questions and short orders are easy; what is left is hard.
+    Rules over word lists (``deliberation.toml``), English and Chinese, in this order. Easy: small talk, a wish for no
+    thinking, work on a given text that is not code. Hard: code, mathematics, planning, judgement, puzzles, several
+    steps or parts, length, a wish for care. Easy: short questions and orders. Hard: what is left.
 
     Args:
         text: what the user says in this turn.
@@ -54,6 +109,8 @@ def needs_thinking(text: str) -> Verdict:
         return Verdict(False, found["text"])
     if "hard" in found:
         return Verdict(True, found["hard"])
+    if len(text) > _LONG:
+        return Verdict(True, "a long request")
     prose = _CODE.sub("", text)
     if prose != text:
         return Verdict(True, "code")
@@ -64,7 +121,7 @@ def needs_thinking(text: str) -> Verdict:
     clauses = [part for part in _BORDER.split(asked) if _width(part) > _CLAUSE]
     if "short" in found and len(clauses) < 2 and _width(asked) <= _SHORT:
         return Verdict(False, found["short"])
-    return Verdict(bool(asked), "not known as easy" if asked else "no text")
+    return Verdict(True, "not known as easy")
 
 
 def _width(text: str) -> int:

@@ -77,6 +77,8 @@ class Dialect:
     """Per parameter: temperature, top_p, n, presence_penalty, frequency_penalty."""
     thinking: bool
     """Whether the model reasons in this call."""
+    switchable: bool
+    """The model takes a switch for thinking on this host."""
     tool_choices: frozenset[str]
     """Which of none, auto, required, named the host takes for this model."""
     tool_name: str
@@ -197,6 +199,7 @@ def _compile(model: ModelProfile, host: HostProfile, wish: bool | None, name: st
         sampling=MappingProxyType(_sampling(model, host, state, fixed=fixed)),
         temperature_divisor=1.0 if fixed else host.sampling.temperature_divisor,
         thinking=thinking,
+        switchable=_switchable(model, host),
         thinking_patch=MappingProxyType(_switch(model, host, on=thinking)),
         thinking_keys=_switches(model, host),
         default_system=model.prompt.default_system,
@@ -238,10 +241,13 @@ def _thinks(model: ModelProfile, host: HostProfile, wish: bool | None) -> bool:
     """Return whether the model will reason: the wish where it can be had, else the nearest state."""
     if model.thinking.mode != "hybrid":
         return model.thinking.mode == "thinking"
-    switchable = bool(host.thinking.on and host.thinking.off)
-    if switchable:
+    if _switchable(model, host):
         return model.thinking.default if wish is None else wish
     return _unswitched(model, host)
+
+
+def _switchable(model: ModelProfile, host: HostProfile) -> bool:
+    return model.thinking.mode == "hybrid" and bool(host.thinking.on and host.thinking.off)
 
 
 def _unswitched(model: ModelProfile, host: HostProfile) -> bool:

@@ -113,6 +113,8 @@ class Call:
     """A node that edits a graph's state says "messages": no wire forms."""
     thinking: bool | None = None
     """The user's wish; None: the model's default."""
+    auto: str = ""
+    """Why ``thinking="auto"`` came out as it did; empty: it was not asked for."""
     extra: Mapping[str, Any] = field(default=NOTHING)
     """The user's own body fields: merged last, as they are."""
     thread_id: str | None = None

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from refrase_integrations.errors import ConfigurationError, RefraseError
 from refrase_integrations.kimi.catalogue import find_model
 from refrase_integrations.kimi.catalogue.profile import HostProfile
+from refrase_integrations.kimi.deliberation import decide
 from refrase_integrations.kimi.dialect import Dialect, compile_dialect
 from refrase_integrations.kimi.practice import Call
 from refrase_integrations.kimi.practices.thinking import wish
@@ -78,9 +79,16 @@ def dialect_of(settings: Mapping[str, Any], host: HostProfile) -> tuple[Dialect,
     """Return the dialect of a call, and the user's wish about thinking.
 
     The wish is ``thinking`` (a bool, or the wire form ``{"type": "disabled"}``), else what a switch in ``extra_body``
-    says, else None.
+    says, else None. "auto" is None here: `build_call` decides it by what is asked.
+
+    Raises:
+        ConfigurationError: ``thinking`` is another text.
     """
     asked = settings.get("thinking")
+    if isinstance(asked, str):
+        if asked != "auto":
+            raise ConfigurationError(f"thinking must be True, False, 'auto' or the wire form, not {asked!r}")
+        asked = None
     if isinstance(asked, Mapping):
         asked = wish({"thinking": asked})
     if asked is None:
@@ -133,12 +141,19 @@ def build_call(
         body["stream"] = True
         if dialect.stream_usage and settings.get("stream_usage") is not False:
             body["stream_options"] = {"include_usage": True}
+    auto = ""
+    if settings.get("thinking") == "auto":
+        auto = "a switch in extra_body says so"
+        if thinking is None:
+            thinking, auto = decide(cast(Body, body), dialect)
+            dialect = compile_dialect(dialect.model, dialect.host, thinking, settings["model"])
     return Call(
         body=cast(Body, body),
         dialect=dialect,
         practices=settings["practices"],
         count=count,
         thinking=thinking,
+        auto=auto,
         extra=settings.get("extra_body") or {},
         thread_id=thread_id,
         live_tools=live_tools,

@@ -36,7 +36,8 @@ class ChatKimi(DropIn, PracticedChatModel):
             ``base_url``, else Moonshot's international API.
         base_url: the endpoint. None: the host's own.
         api_key: the key. None: the host's own environment variable; without one the model is not built.
-        thinking: True or False switches a hybrid model; None: the model's default.
+        thinking: True or False switches a hybrid model; None: the model's default. "auto" (a hybrid model only): on
+            where the user's turn needs it, off for easy ones; the report says why.
         temperature: leave it out. What the documentation asks for is pinned; ``practices={"temperature": "off"}``
             lets yours through.
         max_tokens: output limit in tokens, reasoning included. None: the documented default.

@@ -32,7 +32,8 @@ class Kimi(DropIn, PracticedFunctionCallingLLM):
             ``"openrouter"``. None: read from ``base_url``, else Moonshot's international API.
         base_url: the endpoint. None: the host's own.
         api_key: the key. None: the host's own environment variable.
-        thinking: True or False switches a hybrid model; None: the model's default.
+        thinking: True or False switches a hybrid model; None: the model's default. "auto" (a hybrid model only): on
+            where the user's turn needs it, off for easy ones; the report says why.
         temperature: leave it out. What the documentation asks for is pinned; ``practices={"temperature": "off"}``
             lets yours through.
         max_tokens: output limit in tokens, reasoning included. None: the documented default.

@@ -38,6 +38,8 @@ def wish(*bodies: Mapping[str, Any]) -> bool | None:
 def apply(body: Body, call: Call) -> Edit:
     """Leave exactly the dialect's own switch in the body; one in the user's ``extra_body`` goes out all the same."""
     dialect, changes = call.dialect, list[Change]()
+    if call.auto:
+        changes.append(Change("add", f"auto: {'on' if dialect.thinking else 'off'}, {call.auto}"))
     if call.thinking is not None and call.thinking != dialect.thinking:
         state = "always on" if dialect.thinking else "not available"
         changes.append(Change("advise", f"thinking={call.thinking} asked, but on this model it is {state}"))
