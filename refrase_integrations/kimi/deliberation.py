@@ -91,7 +91,7 @@ def _within(message: Message) -> bool:
 
 
 def needs_thinking(text: str) -> Verdict:
-    """Judge whether thinking pays for a turn: it takes 15-35% of the latency and 1.2-1.6 times the tokens.
+    """Judge whether thinking pays for a turn.
 
     Rules over word lists (``deliberation.toml``), English and Chinese, in this order. Easy: small talk, a wish for no
     thinking, work on a given text that is not code. Hard: code, mathematics, planning, judgement, puzzles, several
