@@ -160,19 +160,7 @@ def test_a_prompt_of_the_apps_own_is_changed_by_its_id_and_keeps_its_metadata() 
     [changed] = RefraseNode(tools=[]).invoke({"messages": [own, HumanMessage("Hi.", id="h")]})["messages"]
     assert changed.id == "own"
     assert changed.additional_kwargs == {"from": "cms"}
-    assert changed.content == snapshot(
-        [
-            {"type": "text", "text": "You review code.", "cache_control": {"type": "ephemeral"}},
-            {
-                "type": "text",
-                "text": """\
-
-
-Freshness rule: you have no live data beyond this conversation. If an answer may have changed since your training, say so instead of guessing.\
-""",
-            },
-        ]
-    )
+    assert changed.content == [*own.content, {"type": "text", "text": f"\n\n{WITHOUT}"}]
     assert own.content == [{"type": "text", "text": "You review code.", "cache_control": {"type": "ephemeral"}}]
 
 
@@ -383,6 +371,20 @@ def test_a_practice_of_ones_own_acts_in_the_node() -> None:
         assert node.invoke(once) == once
     finally:
         unregister_practice("house-rule")
+
+
+def test_every_practice_on_the_prompt_acts_and_none_twice() -> None:
+    rule = "Answer in the language of the user, and be careful to name the source of each figure that you give."
+    own = SystemMessage(f"# Role\nYou review contracts.\n\n# Rules\n- {rule}\n- Be kind.\n- {rule}\n", id="own")
+    practices: dict[str, Any] = dict.fromkeys(("concise_prompt", "fresh_data", "grounding", "verbosity"), "apply")
+    practices["prompt_thresholds"] = {"short": 10, "saving": 5}
+    node = RefraseNode(tools=[], practices=practices)
+    once = node.invoke([own, HumanMessage("Hi.", id="h")])
+    assert once[0].text.count(rule) == 1
+    for marker in ("Freshness rule:", "Sourcing rule:", "Answer length rule:"):
+        assert once[0].text.count(marker) == 1
+    assert node.invoke(once) == once
+    assert [message.id for message in once] == ["own", "h"]
 
 
 @pytest.mark.parametrize(("mode", "text"), [("off", ["Hi."]), ("warn", ["Hi."]), ("apply", [DEFAULT, "Hi."])])
