@@ -11,10 +11,10 @@ from typing import Any, Literal, NamedTuple
 
 from refrase_integrations.kimi.announcements import is_nudge
 from refrase_integrations.kimi.dialect import Dialect
-from refrase_integrations.kimi.freshness import _one_of, _plain
 from refrase_integrations.kimi.messages import REASONING_KEYS, text_of
 from refrase_integrations.kimi.practice import messages_of
 from refrase_integrations.kimi.wire import Body, Message
+from refrase_integrations.kimi.wordlists import asked, pattern
 
 _LONG = 800  # characters: so many words for a request have parts that depend on each other
 _PARTS = 3  # list items or questions in one turn: so many make a task of several parts
@@ -75,11 +75,11 @@ def decide(body: Body, dialect: Dialect) -> Decision:
 
 def _turn(messages: list[Message]) -> tuple[str, list[Message]]:
     """Return the text of the current user turn, and the messages that came after it."""
-    asked = [n for n, message in enumerate(messages) if message.get("role") == "user" and not _within(message)]
-    if not asked:
+    users = [n for n, message in enumerate(messages) if message.get("role") == "user" and not _within(message)]
+    if not users:
         return "", []
-    first = last = asked[-1]
-    while first - 1 in asked:
+    first = last = users[-1]
+    while first - 1 in users:
         first -= 1
     return "\n".join(text_of(message.get("content")) for message in messages[first : last + 1]), messages[last + 1 :]
 
@@ -100,8 +100,8 @@ def needs_thinking(text: str) -> Verdict:
     Args:
         text: what the user says in this turn.
     """
-    asked = _plain(text)
-    seen = [signal for signal in _signals() if signal.pattern.search(asked)]
+    words = asked(text)
+    seen = [signal for signal in _signals() if signal.pattern.search(words)]
     found = {signal.kind: signal.reason for signal in reversed(seen)}
     if "easy" in found:
         return Verdict(False, found["easy"])
@@ -118,8 +118,8 @@ def needs_thinking(text: str) -> Verdict:
         return Verdict(True, "several parts")
     if len(_FIGURE.findall(prose)) >= _FIGURES:
         return Verdict(True, "several figures")
-    clauses = [part for part in _BORDER.split(asked) if _width(part) > _CLAUSE]
-    if "short" in found and len(clauses) < 2 and _width(asked) <= _SHORT:
+    clauses = [part for part in _BORDER.split(words) if _width(part) > _CLAUSE]
+    if "short" in found and len(clauses) < 2 and _width(words) <= _SHORT:
         return Verdict(False, found["short"])
     return Verdict(True, "not known as easy")
 
@@ -137,4 +137,4 @@ class _Signal(NamedTuple):
 @cache
 def _signals() -> tuple[_Signal, ...]:
     table: Mapping[str, Any] = tomllib.loads((files(__package__) / "deliberation.toml").read_text(encoding="utf-8"))
-    return tuple(_Signal(entry["kind"], entry["reason"], _one_of(entry)) for entry in table["signals"])
+    return tuple(_Signal(entry["kind"], entry["reason"], pattern(entry)) for entry in table["signals"])

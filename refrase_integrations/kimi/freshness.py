@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import re
 import tomllib
-import unicodedata
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
+from refrase_integrations.kimi.wordlists import asked, pattern
+
 Kind = Literal["topic", "time", "ask", "personal", "settled", "task"]
 
 _NEEDED = 2  # score from which a question needs live data
-_HEAD, _TAIL = 400, 400  # characters: in a long text the question stands at the beginning or at the end
 _PAST = 4  # weighs against a question that names a year which the model knows
 _AHEAD = 10  # years after the last known one that count as recent where nobody says what year it is
-_QUOTED = re.compile(
-    r"```.*?(?:```|$)|`[^`\n]*`|\"[^\"\n]{2,}\"|“[^”\n]+”|「[^」\n]+」|(?<!\w)'[^'\n]{8,}'(?!\w)", re.DOTALL
-)
-_SPACE = re.compile(r"\s+")
-_NO_APOSTROPHES = {ord("'"): None, ord("’"): None}
 _YEAR = re.compile(r"(?<![\d.,$€£¥/-])(1\d{3}|20\d{2})(?![\d,.]?\d|[-/]\d)")
 _WORD = re.compile(r"[a-z]+|[一-鿿]+|\d+")
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -54,13 +49,13 @@ def needs_fresh_data(text: str, now: datetime | None = None) -> Verdict:
     Returns:
         The verdict; its ``reason`` holds nothing of the text.
     """
-    asked = _plain(text)
-    seen = _seen(asked)
+    words = asked(text)
+    seen = _seen(words)
     if any(signal.kind == "task" for signal in seen):
         return Verdict(False)
     topic = max((signal for signal in seen if signal.kind == "topic"), key=_weight, default=None)
     time = max((signal for signal in seen if signal.kind == "time"), key=_weight, default=None)
-    recent, past = _years(asked, now)
+    recent, past = _years(words, now)
     kinds = {signal.kind for signal in seen}
     dated = time is not None and time.weight > 1
     score = (_NEEDED if recent else 0) + _weight(topic)
@@ -115,13 +110,6 @@ def _seen(text: str) -> list[_Signal]:
     return [signal for signal in _data().signals if signal.pattern.search(text)]
 
 
-def _plain(text: str) -> str:
-    if len(text) > _HEAD + _TAIL:
-        text = f"{text[:_HEAD]} … {text[-_TAIL:]}"
-    text = _QUOTED.sub(" … ", unicodedata.normalize("NFKC", text).lower())
-    return _SPACE.sub(" ", text.translate(_NO_APOSTROPHES)).strip().rstrip("?!.。 ")
-
-
 def _years(text: str, now: datetime | None) -> tuple[bool, bool]:
     """Return whether the text names a year that the model cannot know well, and one that it knows."""
     known = _data().known_through
@@ -162,7 +150,7 @@ class _Data(NamedTuple):
 def _data() -> _Data:
     table = tomllib.loads((files(__package__) / "freshness.toml").read_text(encoding="utf-8"))
     signals = [
-        _Signal(entry["kind"], entry["reason"], entry["weight"], entry.get("yields", False), _one_of(entry))
+        _Signal(entry["kind"], entry["reason"], entry["weight"], entry.get("yields", False), pattern(entry))
         for entry in table["signals"]
     ]
     tools = table["tools"]
@@ -172,9 +160,3 @@ def _data() -> _Data:
         tuple(signals),
         *(re.compile("|".join(tools[key])) for key in ("names", "phrases", "verbs", "never")),
     )
-
-
-def _one_of(entry: Mapping[str, Any]) -> re.Pattern[str]:
-    """Return one pattern for an entry; words of a space-separated script match whole."""
-    english = "|".join(entry["en"])
-    return re.compile(f"(?<![a-z0-9])(?:{english})(?![a-z0-9])|{'|'.join(entry['zh'])}")
