@@ -23,6 +23,9 @@ class OutOfTimeError(Exception):
 class Deadline:
     """The end of a user's call, whatever number of requests, waits and chunks it takes.
 
+    An async call ends on time. A sync one cannot be woken while it waits for bytes: there a host that falls silent in
+    the middle of a response is noticed when the read times out, at the latest after as long again.
+
     Args:
         seconds: from ``begun`` on; None: the call may take as long as it likes.
         begun: when the call began, by `time.monotonic`; None: now.
