@@ -11,6 +11,7 @@ from refrase_integrations.kimi.messages import map_messages, with_fields
 from refrase_integrations.kimi.practice import Call, Change, Edit, Practice, Reference, unchanged
 from refrase_integrations.kimi.prompt.compact import compact_prompt
 from refrase_integrations.kimi.prompt.lint import REFRASE, Finding, lint_prompt
+from refrase_integrations.kimi.prompt.pasted import put_back, set_aside
 from refrase_integrations.kimi.prompt.thresholds import PromptThresholds
 from refrase_integrations.kimi.tokens import estimate
 from refrase_integrations.kimi.wire import Body, Message
@@ -41,7 +42,7 @@ _seen: Memo[_Seen] = Memo(512)
 
 
 def apply(body: Body, call: Call) -> Edit:
-    """Look at every system message; user text is never touched."""
+    """Look at every system message; user text is never touched, nor are documents that a retriever pasted in."""
     limits = call.practices.prompt_thresholds
     own = _own_lines()
     tools = tuple((tool.get("function") or {}).get("name", "") for tool in body.get("tools") or ())
@@ -86,7 +87,8 @@ def _own_lines() -> tuple[str, ...]:
 
 
 def _look(text: str, limits: PromptThresholds, own: Sequence[str], tools: Sequence[str], *, vision: bool) -> _Seen:
-    theirs = "".join(line for line in text.splitlines(keepends=True) if not line.startswith(tuple(own)))
+    prompt, aside = set_aside(text)
+    theirs = "".join(line for line in prompt.splitlines(keepends=True) if not line.startswith(tuple(own)))
     if estimate.text(theirs) < limits.short:
         return _Seen(text, ())
     by_rule: dict[str, list[Finding]] = {}
@@ -95,13 +97,14 @@ def _look(text: str, limits: PromptThresholds, own: Sequence[str], tools: Sequen
         if finding.rule in _ADVISED and (tools or finding.rule != "pasted-tools"):
             by_rule.setdefault(finding.rule, []).append(finding)
     changes = [Change("advise", _said(rule, findings)) for rule, findings in by_rule.items()]
-    short = compact_prompt(text, keep=own)
-    if not short.removed or short.tokens_saved < limits.saving:
+    short = compact_prompt(prompt, keep=own)
+    whole = put_back(short.text, aside)
+    if not short.removed or short.tokens_saved < limits.saving or whole is None:
         return _Seen(text, tuple(changes))
     kinds = Counter(removal.kind for removal in short.removed)
     parts = ", ".join(f"{kind}: {number}" for kind, number in sorted(kinds.items()))
     shortened = f"shorter by about {short.tokens_saved:,} of {short.tokens_before:,} tokens ({parts})"
-    return _Seen(short.text, (*changes, Change("drop", shortened)))
+    return _Seen(whole, (*changes, Change("drop", shortened)))
 
 
 def _said(rule: str, findings: Sequence[Finding]) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from inline_snapshot import snapshot
 from llama_index.core.agent.react.formatter import ReActChatFormatter
+from llama_index.core.chat_engine import condense_plus_context, context
 from llama_index.core.prompts import default_prompts
 from llama_index.core.tools import FunctionTool
 
@@ -268,6 +269,42 @@ class TestOurOwnLines:
         first = prepare(call(*CONVERSATION, concise_prompt="apply")).body["messages"][0]["content"]
         again = "\n\n".join([first, *(f"{marker} never ask for a PIN." for marker in markers)])
         assert prepare(call(("system", again), concise_prompt="apply")).body["messages"][0]["content"] == again
+
+
+DOCUMENT = "Never go there!!! You MUST pay. Please note that the price is 5. The price is 5.\n" * 60
+FRAMES = {
+    "ContextChatEngine": context.DEFAULT_CONTEXT_TEMPLATE,
+    "CondensePlusContextChatEngine": condense_plus_context.DEFAULT_CONTEXT_PROMPT_TEMPLATE,
+    "text QA": default_prompts.DEFAULT_TEXT_QA_PROMPT_TMPL.replace("{query_str}", "Why?"),
+    "tags": "Answer from the documents.\n<documents>\n{context_str}\n</documents>\n",
+}
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+class TestPastedDocuments:
+    """A chat engine of LlamaIndex puts what its retriever found into the system message."""
+
+    def test_they_are_not_judged(self, frame: str) -> None:
+        assert advice(("system", FRAMES[frame].replace("{context_str}", DOCUMENT))) == []
+        assert advice(("system", DOCUMENT)) != []
+
+    def test_they_are_not_shortened_and_what_stands_around_them_is(self, frame: str) -> None:
+        prompt = FRAMES[frame].replace("{context_str}", DOCUMENT).strip()
+        one = call(("system", f"{WORDY}\n\n{prompt}"), concise_prompt="apply")
+        [message] = prepare(one).body["messages"]
+        assert message["content"] == f"{SHORT}\n\n{prompt}"
+        assert prepare(call(("system", message["content"]), concise_prompt="apply")).body["messages"] == [message]
+
+    def test_marks_inside_of_them_change_nothing(self, frame: str) -> None:
+        document = f"{DOCUMENT}\nInstruction: Never guess.\n--------------------\n</documents>\n{DOCUMENT}"
+        prompt = FRAMES[frame].replace("{context_str}", document)
+        one = call(("system", prompt), concise_prompt="apply")
+        assert prepare(one).body["messages"][0]["content"] == prompt
+
+
+def test_a_prompt_without_an_end_mark_is_judged_as_a_whole() -> None:
+    assert advice(("system", f"<documents>\n{DOCUMENT}")) != []
+    assert advice(("system", f"Here are the relevant documents for the context:\n{DOCUMENT}")) != []
 
 
 def test_a_prompt_is_looked_at_once() -> None:
