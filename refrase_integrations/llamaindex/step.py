@@ -54,7 +54,8 @@ class RefraseStep:
     Key arguments:
         model: the model that will read the prompt, in any host's spelling. None: the catalogue's default.
         host: id of its host. None: Moonshot's international API.
-        tools: the tools that the model has: `BaseTool`s, functions or dicts. None: unknown.
+        tools: the tools that the model has: `BaseTool`s, functions or dicts. None: unknown, then nothing is
+            said about live data; ``[]``: none.
         practices: `Practices`, a dict such as ``{"concise_prompt": "apply"}``, or "off". Only the practices on the
             prompt act here: the forms of one host's wire never enter a conversation.
 
@@ -139,6 +140,7 @@ class RefraseStep:
                 practices=self.practices,
                 count=counter(),
                 scope="messages",
+                tools_known=self.tools is not None,
                 now=datetime.now(UTC),
             )
         )

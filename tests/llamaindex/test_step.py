@@ -13,6 +13,7 @@ from llama_index.core.workflow import Event, StartEvent, StopEvent, Workflow, st
 
 from refrase_integrations.errors import CatalogueError, ConfigurationError
 from refrase_integrations.kimi.practices import ordered
+from refrase_integrations.kimi.practices.fresh_data import WITHOUT
 from refrase_integrations.llamaindex import PromptEvent, RefrasedEvent, RefraseStep
 from refrase_integrations.simulator import KimiSimulator
 from tests.llamaindex.exchanges import bodies, kimi
@@ -89,6 +90,18 @@ class TestMessages:
         after = await refrased(way, RefraseStep(), [user(), system(" "), user("And?")])
         assert [message.content for message in after] == [DEFAULT, "Hello", "And?"]
         assert [message.role.value for message in after] == ["system", "user", "user"]
+
+    async def test_the_tools_decide_the_line_on_live_data(self, way: str) -> None:
+        def get_weather(city: str) -> str:
+            """Return the weather in a city."""
+            return city
+
+        lines = [
+            ((await refrased(way, RefraseStep(tools=tools), [user()]))[0].content or "").partition("\n\n")[2]
+            for tools in (None, [], [get_weather])
+        ]
+        assert lines[:2] == ["", WITHOUT]
+        assert "call get_weather before you answer" in lines[2]
 
     async def test_a_memory_is_read_and_stays_as_it_is(self, way: str) -> None:
         for memory in memories(CONVERSATION[:3]):
@@ -168,7 +181,7 @@ async def test_between_events_of_the_users_own() -> None:
 
     RefraseStep().add_to(Answering, takes=Asked, gives=Ready)
     with KimiSimulator("moonshot", script=["Yes."] * 3) as simulator:
-        llm = kimi(simulator)
+        llm = kimi(simulator, practices={"fresh_data": "off"})
         assert await Answering().run(messages=[user()], thread="42") == ("Yes.", "42", "system-prompt")
         for memory in memories([user()]):
             assert (await Answering().run(messages=memory))[0] == "Yes."

@@ -29,6 +29,7 @@ from pydantic import BaseModel
 
 from refrase_integrations import Practices
 from refrase_integrations.errors import ConfigurationError, StructuredOutputError, VisionUnsupported
+from refrase_integrations.kimi.practices.fresh_data import WITHOUT
 from refrase_integrations.llamaindex import Kimi, with_kimi_practices
 from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.llamaindex.exchanges import CHATS, COMPLETIONS, Collected, bodies, kimi, last, responses
@@ -36,7 +37,7 @@ from tests.llamaindex.handoffs import get_time, get_weather
 from tests.llamaindex.homemade import Homemade
 
 HELLO = [ChatMessage(role="user", content="Hello")]
-SYSTEM = "You are Kimi, an AI assistant created by Moonshot AI."
+SYSTEM = f"You are Kimi, an AI assistant created by Moonshot AI.\n\n{WITHOUT}"
 INSTRUCT, OPEN_INSTRUCT = "kimi-k2-0905-preview", "moonshotai/Kimi-K2-Instruct-0905"
 
 
@@ -100,7 +101,7 @@ def test_what_cannot_be_wrapped_says_so() -> None:
 
 def test_it_takes_over_what_llamaindex_does_around_a_call() -> None:
     inner = Mock(system_prompt="Be brief.", messages_to_prompt=lambda messages: "one prompt")
-    llm = practiced(inner)
+    llm = practiced(inner, practices={"fresh_data": "off"})
     assert (llm.system_prompt, llm.messages_to_prompt) == ("Be brief.", inner.messages_to_prompt)
     llm.chat(HELLO)
     assert [message.content for message in inner.last_chat_messages or ()] == ["Be brief.", "Hello"]
