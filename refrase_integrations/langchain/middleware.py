@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Annotated, Any, NotRequired
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 from langchain.agents.middleware.types import (
     AgentMiddleware,
@@ -13,7 +13,6 @@ from langchain.agents.middleware.types import (
     ModelRequest,
     ModelResponse,
     OmitFromInput,
-    ToolCallRequest,
     hook_config,
 )
 from langchain_core.language_models import BaseChatModel
@@ -33,6 +32,9 @@ from refrase_integrations.langchain.base import PracticedChatModel
 from refrase_integrations.langchain.messages import error_of
 from refrase_integrations.langchain.vendors import model_name_of
 from refrase_integrations.langchain.wrapper import with_kimi_practices
+
+if TYPE_CHECKING:
+    from langchain.agents.middleware.types import ToolCallRequest
 
 _log = logging.getLogger("refrase_integrations")
 
@@ -56,7 +58,7 @@ class KimiState(AgentState[Any]):
     """The report of the last model call, as in ``message.response_metadata["refrase"]``."""
 
 
-class KimiMiddleware(AgentMiddleware[KimiState, Any, Any]):
+class KimiMiddleware(AgentMiddleware[KimiState, Any]):
     """Kimi's documented practices in an agent of `create_agent` or deepagents.
 
     ```python
@@ -170,13 +172,22 @@ class KimiMiddleware(AgentMiddleware[KimiState, Any, Any]):
                     stacklevel=2,
                 )
             return response
-        unanswered = request.response_format is not None and response.structured_response is None
-        if unanswered and _is_final(reply) and self._announcement(reply, request.messages) is None:
-            raise StructuredOutputError(
-                "response_format was asked for and the model answered in text"
-                + (" when the loop guard stopped it." if _healed(report, "loop-guard") else ", also when asked again.")
-            )
+        if request.response_format is not None and response.structured_response is None:
+            why = self._ends_with(reply, request.messages)
+            if why is not None:
+                raise StructuredOutputError(f"response_format was asked for, and {why}.")
         return response
+
+    def _ends_with(self, reply: AIMessage, before: Sequence[AnyMessage]) -> str | None:
+        """Return how the run ends with a reply that holds no structured response; None where it goes on."""
+        if reply.tool_calls:
+            return None
+        if reply.invalid_tool_calls:
+            return _given_up(reply, before)
+        if self._announcement(reply, before) is not None:
+            return None
+        stopped = _healed(_report(reply) or {}, "loop-guard")
+        return "the loop guard stopped the model" if stopped else "the model answered in text, also when asked again"
 
     # -- after it ----------------------------------------------------------------------------------------
 
@@ -206,7 +217,10 @@ class KimiMiddleware(AgentMiddleware[KimiState, Any, Any]):
         if not isinstance(reply, AIMessage) or report is None:
             return None
         if reply.invalid_tool_calls:
-            return _sent_back(reply, before, structured="structured_response" in state)
+            why = _given_up(reply, before)
+            if why is None:
+                return {"messages": _told(reply), "jump_to": "model"}
+            return {"messages": [*_told(reply), AIMessage(f"Stopped: {why}.")]}
         language = self._announcement(reply, before) if _is_final(reply) else None
         if language is None:
             return None
@@ -293,15 +307,13 @@ def _told(reply: AIMessage) -> list[ToolMessage]:
     ]
 
 
-def _sent_back(reply: AIMessage, before: Sequence[AnyMessage], *, structured: bool) -> dict[str, Any]:
+def _given_up(reply: AIMessage, before: Sequence[AnyMessage]) -> str | None:
+    """Return why unreadable calls are not sent back any more; None where they are."""
     lost = [message for message in _this_turn(before) if isinstance(message, AIMessage) and message.invalid_tool_calls]
     if len(lost) < _CORRECTIONS:
-        return {"messages": _told(reply), "jump_to": "model"}
+        return None
     names = ", ".join(sorted({str(call.get("name")) for call in reply.invalid_tool_calls}))
-    said = f"the arguments of the call to {names} could not be read, {len(lost) + 1} times in this turn"
-    if structured:
-        raise StructuredOutputError(f"response_format was asked for and {said}.")
-    return {"messages": [*_told(reply), AIMessage(f"Stopped: {said}.")]}
+    return f"the arguments of the call to {names} could not be read, {len(lost) + 1} times in this turn"
 
 
 def _refused(request: ToolCallRequest) -> ToolMessage | None:

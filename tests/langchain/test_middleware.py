@@ -244,7 +244,7 @@ class TestCallsThatDoNotFit:
         assert texts(state, "tool")[1] == "Paris: 2048472"
 
 
-class Narrowing(AgentMiddleware[Any, Any, Any]):
+class Narrowing(AgentMiddleware[Any, Any]):
     """Offers the model no tool that deletes: what a permission check does."""
 
     def wrap_model_call(self, request: Any, handler: Any) -> Any:
@@ -333,7 +333,7 @@ class TestStructuredResponses:
                 middleware=[KimiMiddleware("moonshot")],
                 response_format=ToolStrategy(City),
             )
-            with pytest.raises(StructuredOutputError, match="the loop guard stopped it"):
+            with pytest.raises(StructuredOutputError, match="the loop guard stopped the model"):
                 await run(mode, agent, QUESTION)
 
     @pytest.mark.parametrize("form", [City, ToolStrategy(City)])
@@ -383,7 +383,7 @@ class TestOtherModels:
         assert state["refrase_report"]["model"] == "kimi-k2.6"
 
 
-class Router(AgentMiddleware[Any, Any, Any]):
+class Router(AgentMiddleware[Any, Any]):
     """Sends every call to another model."""
 
     def __init__(self, simulator: KimiSimulator, model: Any = None) -> None:
