@@ -10,12 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from refrase_integrations.errors import RefraseError as RefraseError
+    from refrase_integrations.kimi.freshness import needs_fresh_data as needs_fresh_data
     from refrase_integrations.kimi.prompt.compact import compact_prompt as compact_prompt
     from refrase_integrations.kimi.prompt.lint import lint_prompt as lint_prompt
     from refrase_integrations.kimi.prompt.thresholds import PromptThresholds as PromptThresholds
     from refrase_integrations.kimi.settings import Practices as Practices
 
-__all__ = ["Practices", "PromptThresholds", "RefraseError", "__version__", "compact_prompt", "lint_prompt"]
+__all__ = [
+    "Practices",
+    "PromptThresholds",
+    "RefraseError",
+    "__version__",
+    "compact_prompt",
+    "lint_prompt",
+    "needs_fresh_data",
+]
 __version__ = "0.1.0"
 _HOMES = {
     "Practices": "kimi.settings",
@@ -23,6 +32,7 @@ _HOMES = {
     "RefraseError": "errors",
     "compact_prompt": "kimi.prompt.compact",
     "lint_prompt": "kimi.prompt.lint",
+    "needs_fresh_data": "kimi.freshness",
 }
 
 

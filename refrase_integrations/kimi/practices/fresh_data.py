@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from refrase_integrations.errors import NoLiveData
+from refrase_integrations.kimi.choices import kind_of, name_in
 from refrase_integrations.kimi.freshness import Verdict, brings_live_data, is_live_tool, needs_fresh_data
 from refrase_integrations.kimi.memo import Memo, digest
 from refrase_integrations.kimi.messages import put_line, text_of
@@ -41,15 +42,15 @@ def apply(body: Body, call: Call) -> Edit:
 def _live(body: Body, call: Call) -> list[str]:
     """Return the live tools that the model may call, under the names that it reads."""
     choice = body.get("tool_choice")
-    if choice == "none":
+    kind = kind_of(choice)
+    if kind == "none":
         return []
     pattern = call.dialect.tool_name
     marked = {alias(name, pattern) for name in call.live_tools} | call.live_tools
     found = [tool for tool in _tools(body, call) if is_live_tool(tool, marked)]
     names = [(tool.get("function") or tool)["name"] for tool in found]
-    if isinstance(choice, Mapping):  # a forced tool is mostly a form for the answer: only a mark makes it a live one
-        forced = (choice.get("function") or choice).get("name")
-        names = [name for name in names if name == forced and name in marked]
+    if kind == "named":  # a forced tool is mostly a form for the answer: only a mark makes it a live one
+        names = [name for name in names if name == name_in(choice) and name in marked]
     return list(dict.fromkeys(alias(name, pattern) for name in names))
 
 
