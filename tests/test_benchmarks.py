@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from langchain_core.tools import tool
 
-from benchmarks import tool_accuracy
+from benchmarks import prompts, tool_accuracy
 from benchmarks.tool_accuracy import (
     CLIENTS,
     ENDS,
@@ -28,6 +28,7 @@ from benchmarks.tool_accuracy import (
     tool_sets,
     verdict,
 )
+from refrase_integrations.kimi.tokens import estimate
 from refrase_integrations.langchain import ChatKimi
 from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.conversations import ask
@@ -88,6 +89,17 @@ def test_the_requests_are_varied() -> None:
     }
     assert {plan.stream for plan in asked} == {True, False}
     assert any(len(plan.meant) > 1 for plan in asked)
+
+
+def test_compaction_loses_nothing_and_its_savings_are_told() -> None:
+    saved = prompts.savings()
+    assert {name for name, row in saved.items() if row["lost"]} == set()
+    told = prompts.table(saved, {"en": {"tokens": 10_000, "compact, cold": 12.0}})
+    assert f"{len(saved)} prompts" in told
+    assert "saved: median" in told
+    assert "compact, cold: 12.00" in told
+    for language in ("en", "zh"):
+        assert 9_000 < estimate.text(prompts.long_prompt(language)) < 11_000
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:

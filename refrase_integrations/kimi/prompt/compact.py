@@ -8,8 +8,11 @@ under a condition, not in an example, a step, a table or a template.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from typing import Literal, NamedTuple
 
 from refrase_integrations.kimi.prompt.outline import Outline, Unit, limits_nothing, outline
@@ -160,6 +163,8 @@ class _Patterns(NamedTuple):
     courtesy: re.Pattern[str]
     inside: re.Pattern[str]
     alarms: re.Pattern[str]
+    signs: tuple[str, ...]
+    weights: frozenset[str]
     capitals: frozenset[str]
     verbs: frozenset[str]
 
@@ -175,13 +180,20 @@ def _patterns() -> _Patterns:
         re.compile(rf"(?:{one_of([*en['courtesy'], *zh['courtesy']])})\s*[.!。！~～]*", re.IGNORECASE),
         re.compile(rf"(?<=\s)(?:{one_of(en['inside'])})[ ](?=to\b)"),
         re.compile(rf"({one_of(data['decoration']['alarms'])})(?:[ ]?\1)+"),
+        tuple(data["decoration"]["alarms"]),
+        frozenset(tail[-_END:] for tail in (*data["en"]["words"]["tails"], *data["zh"]["words"]["tails"])),
         frozenset(en["capitals"]),
         frozenset(en["verbs"]),
     )
 
 
-_TEMPLATE = re.compile(r"[{}]|%\(|%[sd]\b|\$[A-Za-z_{]|\[\[|\[[A-Z]|<<")
-_SHOUTS = re.compile(r"(?<=[\w\s)*\"”’])([!！?？])\1+(?=[\s*_)]|$)")
+_start = itemgetter(0)
+_NO_COPIES = ("heading", "lead", "label")
+_MARKS = " .!。！?？;；:,，*_\"'”’)]"
+_TAIL, _END = 16, 4  # characters looked at, and compared, at the end of a sentence
+_TEMPLATE = re.compile(r"[{}]|</?[A-Za-z]|%\(|%[sd]\b|\$[A-Za-z_{]|\[\[|\[[A-Z]|<<")
+_SHOUTS = re.compile(r"([!！?？])\1+(?=[\s*_)]|$)", re.MULTILINE)
+_SPOKEN = ' \t\n)*"”’_'
 _AFTER = re.compile(r"(?<![ \t])[ \t]+(?=\n)")
 _BLANK = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)+")
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?(?![\w-])")
@@ -205,37 +217,46 @@ class _Finder:
             if short and self.patterns.courtesy.fullmatch(self.text, unit.start, unit.end):
                 kinds[place] = "filler"
         self.gone = set(kinds)
-        if kinds:
-            yield from self._spans(kinds)
+        yield from self._spans(kinds)
 
     def _copies(self) -> Iterator[int]:
         """Yield the places of sentences that another one, which stays, makes needless."""
+        ends = [self._end(unit) for unit in self.units]
+        times = Counter(ends)
         groups: dict[tuple[str, int], list[tuple[int, Unit, Rule]]] = {}
-        text = self.text
         for place, unit in enumerate(self.units):
-            if unit.kind in ("heading", "lead", "label") or unit.example:
-                continue
-            rule = read(text[unit.start : unit.end])
-            if rule is not None:
-                groups.setdefault((rule.key, rule.sense), []).append((place, unit, rule))
+            if ends[place] and times[ends[place]] > 1:
+                rule = read(self.text[unit.start : unit.end])
+                if rule is not None:
+                    groups.setdefault((rule.key, rule.sense), []).append((place, unit, rule))
         for members in groups.values():
             if len(members) > 1:
                 yield from self._covered(members)
 
+    def _end(self, unit: Unit) -> str:
+        """Return how a sentence ends. Copies end alike, so one that ends like no other need not be read."""
+        if unit.kind in _NO_COPIES or unit.example:
+            return ""
+        end = self.text[unit.start : unit.end][-_TAIL:].rstrip(_MARKS)[-_END:].lower()
+        if end in self.patterns.weights:  # words that only add weight: it is known by what stands before them
+            rule = read(self.text[unit.start : unit.end])
+            return rule.key[-_END:].lower() if rule else ""
+        return end
+
     def _covered(self, members: list[tuple[int, Unit, Rule]]) -> Iterator[int]:
-        stay: list[tuple[Unit, Rule, list[str]]] = []
-        members.sort(
-            key=lambda member: (-member[2].strength, len(member[1].scope), not self._stays(*member[1:]), member[0])
-        )
-        for place, unit, rule in members:
-            said = self._verbatim(unit)
-            if self._stays(unit, rule) or not any(
-                _covers(other, unit) and other_rule.strength >= rule.strength and said == other_said
-                for other, other_rule, other_said in stay
+        """Yield the places of those that a stronger and wider copy makes needless; one that may not go comes first."""
+        ranked = [
+            (-rule.strength, len(unit.scope), not self._stays(unit, rule), place, unit) for place, unit, rule in members
+        ]
+        stay: list[tuple[int, Unit]] = []
+        for weight, _, may_go, place, unit in sorted(ranked):
+            if may_go and any(
+                weakest <= weight and _covers(other, unit) and self._verbatim(other) == self._verbatim(unit)
+                for weakest, other in stay
             ):
-                stay.append((unit, rule, said))
-            else:
                 yield place
+            else:
+                stay.append((weight, unit))
 
     def _stays(self, unit: Unit, rule: Rule) -> bool:
         return unit.fixed or rule.bound or rule.says_little or bool(_TEMPLATE.search(self.text, unit.start, unit.end))
@@ -245,26 +266,37 @@ class _Finder:
         return [self.text[a:b] for a, b in self.outline.guards_in(unit.start, unit.end)]
 
     def _spans(self, kinds: dict[int, Literal["repeat", "filler"]]) -> Iterator[Removal]:
-        places = sorted(kinds)
-        blocks: dict[int, list[int]] = {}
-        for place in places:
-            blocks.setdefault(self.units[place].block, []).append(place)
-        whole: dict[int, tuple[int, int]] = {}
-        for block, gone in blocks.items():
-            siblings = self._siblings(gone[0])
-            if len(gone) == len(siblings):
-                whole[block] = self._lines(*self.outline.blocks[block])
-                yield Removal(*whole[block], kinds[gone[0]])
-                continue
-            for place in gone:
-                unit = self.units[place]
-                if place == siblings[-1]:
-                    before = [one for one in siblings if one not in kinds][-1]
-                    yield Removal(self.units[before].end, unit.end, kinds[place])
-                else:
-                    yield Removal(unit.start, self.units[place + 1].start, kinds[place])
-        if whole:
-            yield from self._hollow(whole)
+        whole: dict[int, Literal["repeat", "filler"]] = {}
+        for place in sorted(kinds):
+            unit, siblings = self.units[place], self._siblings(place)
+            stay = [one for one in siblings if one not in kinds]
+            if not stay:
+                if not self._parts(unit.block, siblings[-1]):
+                    whole[unit.block] = kinds[place]
+            elif place == siblings[-1]:
+                yield Removal(self.units[stay[-1]].end, unit.end, kinds[place])
+            else:
+                yield Removal(unit.start, self.units[place + 1].start, kinds[place])
+        whole.update(dict.fromkeys(self._hollow(whole), "repeat"))
+        blocks, text = self.outline.blocks, self.text
+        runs: list[Removal] = []
+        for block in sorted(whole):
+            start, end = blocks[block]
+            if runs and not text[runs[-1].end : start].strip():
+                kind = whole[block] if runs[-1].kind == whole[block] else "repeat"
+                runs[-1] = Removal(runs[-1].start, end, kind)
+            else:
+                runs.append(Removal(start, end, whole[block]))
+        for run in runs:
+            yield Removal(*self._lines(run.start, run.end), run.kind)
+
+    def _parts(self, block: int, last: int) -> bool:
+        """Tell whether a block keeps apart what would be read as one paragraph without it."""
+        if last + 1 >= len(self.units) or self.units[last].kind == "sentence":
+            return False
+        following = self.units[last + 1]
+        blocks = self.outline.blocks
+        return following.kind in ("sentence", "label", "lead") and blocks[following.block][0] == blocks[block][1]
 
     def _siblings(self, place: int) -> range:
         """Return the places of the sentences in the same paragraph or item."""
@@ -287,8 +319,8 @@ class _Finder:
             end += 1
         return start, end
 
-    def _hollow(self, whole: dict[int, tuple[int, int]]) -> Iterator[Removal]:
-        """Yield headings and lead-ins that limit nothing and have nothing left below them."""
+    def _hollow(self, whole: Container[int]) -> Iterator[int]:
+        """Yield the blocks of headings and lead-ins that limit nothing and have nothing left below them."""
         units, text, blocks = self.units, self.text, self.outline.blocks
         for place, unit in enumerate(units[:-1]):
             if unit.kind not in ("heading", "lead") or unit.example or units[place + 1].block not in whole:
@@ -303,22 +335,26 @@ class _Finder:
                 or self.outline.guarded(start, end)
             ):
                 continue
-            following, at = place + 1, end
+            following, gap = place + 1, ""
             while following < len(units) and units[following].block in whole:
-                if text[at : blocks[units[following].block][0]].strip():
-                    break
-                at = max(at, blocks[units[following].block][1])
+                gap += text[end : blocks[units[following].block][0]]
+                end = max(end, blocks[units[following].block][1])
                 following += 1
-            rest = blocks[units[following].block][0] if following < len(units) else len(text)
-            if text[at:rest].strip():
-                continue
-            opens = following == len(units) or units[following].kind == "heading"
-            if opens or (
-                unit.kind == "lead"
-                and units[following].kind in ("lead", "sentence")
-                and text[rest - 2 : rest] == "\n\n"
-            ):
-                yield Removal(*self._lines(start, end), "repeat")
+            if not (gap + text[end : self._start(following)]).strip() and self._closes(unit, following):
+                yield unit.block
+
+    def _start(self, place: int) -> int:
+        return self.outline.blocks[self.units[place].block][0] if place < len(self.units) else len(self.text)
+
+    def _closes(self, title: Unit, place: int) -> bool:
+        """Tell whether nothing more can stand below ``title`` from a unit on."""
+        if place == len(self.units):
+            return True
+        levels, unit = self.outline.levels, self.units[place]
+        if title.kind == "heading":
+            return unit.kind == "heading" and levels[unit.block] <= levels[title.block]
+        start = self._start(place)
+        return unit.kind == "heading" or (unit.kind in ("lead", "sentence") and self.text.startswith("\n\n", start - 2))
 
     # -- filler
 
@@ -374,24 +410,27 @@ class _Finder:
             if len(drawn) >= _DRAWN[drawn.isascii()] and not guarded(start, end) and not self._quoted(drawn):
                 step = 2 if drawn[1] == " " else 1
                 yield Removal(start + _LEFT * step - (step - 1), start + len(drawn), "decoration")
-        doubled = [pair for pair in ("!!", "！！", "??", "？？") if pair in text]
-        alarms = patterns_in(self.patterns.alarms, text)
-        for unit in self.units if doubled or alarms else ():
-            if unit.example or unit.kind == "label":
-                continue
-            for pattern in ((_SHOUTS,) if doubled else ()) + ((self.patterns.alarms,) if alarms else ()):
-                for match in pattern.finditer(text, unit.start, unit.end):
-                    if not guarded(*match.span()):
-                        yield Removal(match.end(1), match.end(), "decoration")
+        marks = [_SHOUTS] if any(pair in text for pair in ("!!", "！！", "??", "？？")) else []
+        if any(sign in text for sign in self.patterns.signs):
+            marks.append(self.patterns.alarms)
+        for pattern in marks:
+            for match in pattern.finditer(text):
+                if self._is_prose(match.start()) and not guarded(*match.span()):
+                    yield Removal(match.end(1), match.end(), "decoration")
+
+    def _is_prose(self, position: int) -> bool:
+        """Tell whether a sign follows on something in a sentence or title, outside of examples and labels."""
+        at = bisect_right(self.units, position, key=_start) - 1
+        unit = self.units[at] if at >= 0 else None
+        if unit is None or position >= unit.end or unit.example or unit.kind == "label":
+            return False
+        return (
+            self.text[position] not in "!?" or self.text[position - 1] in _SPOKEN or self.text[position - 1].isalnum()
+        )
 
     def _quoted(self, drawn: str) -> bool:
         """Tell whether a quotation or code names this very line: then its length matters."""
         return any(drawn in self.text[a:b] for a, b in self.outline.guards)
-
-
-def patterns_in(pattern: re.Pattern[str], text: str) -> bool:
-    """Tell whether a pattern of signs beyond ASCII occurs."""
-    return not text.isascii() and pattern.search(text) is not None
 
 
 def _covers(other: Unit, unit: Unit) -> bool:

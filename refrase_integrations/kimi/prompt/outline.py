@@ -45,6 +45,8 @@ class Outline:
     units: list[Unit] = field(default_factory=list)
     blocks: list[tuple[int, int]] = field(default_factory=list)
     """Per block its whole lines, bullet and last line break included."""
+    levels: dict[int, int] = field(default_factory=dict)
+    """Level of each heading, by its block: 1 is the highest."""
     rules: list[tuple[int, int]] = field(default_factory=list)
     """Lines that only draw a line (``-----``), and the runs around a title."""
     examples: list[tuple[int, int]] = field(default_factory=list)
@@ -89,7 +91,7 @@ def outline(text: str, keep: Sequence[str] = ()) -> Outline:
 # -- what may not be edited ----------------------------------------------------------------------------------
 
 # One character tells what may begin here; the pattern behind it decides. Unclosed fences go on to the end.
-_SIGNS = re.compile(r"[`\"“「『《‘{}<$%\[]|~~~|(?<![\w`])'")
+_SIGNS = re.compile(r"[`\"“「『《‘{}<$%\[~']")  # one set of signs: the fastest that a pattern can look for
 _QUOTES = {"“": "”", "「": "」", "『": "』", "《": "》", "‘": "’"}
 _QUOTED = 2_000  # characters of the longest quotation
 _FENCE = re.compile(r"(`{3,}|~{3,})[^\n]*(?:\n.*?(?:^[ \t>]*\1[`~]*[ \t]*$|\Z)|\Z)", re.DOTALL | re.MULTILINE)
@@ -106,15 +108,19 @@ def _guards(text: str) -> list[tuple[int, int]]:
     braces: list[int] = []
     at, end = 0, len(text)
     paragraph = -1  # up to where straight quotes were paired already
-    while match := _SIGNS.search(text, at):
-        start, sign = match.start(), match.group()[0]
-        at, found = start + 1, None
+    for match in _SIGNS.finditer(text):
+        start = match.start()
+        if start < at:
+            continue
+        sign, at, found = text[start], start + 1, None
         if sign == "{":
             braces.append(start)
         elif sign == "}":
             if braces:
                 opened = braces.pop()
                 spans.append((opened - (text[opened - 1 : opened] == "$"), start + 1))
+        elif sign == "'":
+            found = _SINGLE.match(text, start) if not (text[start - 1] in "_`" or text[start - 1].isalnum()) else None
         elif sign in "`~":
             if text.startswith(("```", "~~~"), start):
                 before = text[text.rfind("\n", 0, start) + 1 : start].strip(" \t>-*0123456789.")
@@ -133,8 +139,6 @@ def _guards(text: str) -> list[tuple[int, int]]:
             blank = text.find("\n\n", start, closed) if closed >= 0 else 0
             if closed >= 0 and blank < 0:
                 spans.append((start, closed + 1))
-        elif sign == "'":
-            found = _SINGLE.match(text, start)
         elif sign == "<":
             found = _TAG.match(text, start)
         else:
@@ -174,16 +178,16 @@ def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
 # -- lines ---------------------------------------------------------------------------------------------------
 
 _LINE = re.compile(
-    r"(?P<indent>[ \t]*)(?:"
-    r"(?P<heading>\#{1,6})[ \t]+(?=\S)"
+    r"^(?P<indent>[ \t]*)(?:"
+    r"(?P<heading>\#{1,6}[ \t]+)(?=\S)"
     r"|(?P<rule>(?P<run>[-=*_#~+─━═╌┄·•])(?:[ ]?(?P=run)){2,}+)"
-    r"|(?P<item>[-*+•●○▪◦‣–—➤►→]|\[[ x]\])[ \t]+(?:\[[ xX]\][ \t]+)?(?=\S)"
-    r"|(?P<step>\(?\d{1,3}[.)、）](?!\d)|[a-zA-Z][.)][ \t]|\([a-zA-Z]\)|[①-⑳]|[一二三四五六七八九十]{1,3}[、.．]"
-    r"|第[一二三四五六七八九十\d]{1,3}[条步点项章]?[、，：:.]?|(?:Step|Rule|Phase|Case)[ ]\d+[.:)]?)[ \t]*"
+    r"|(?P<item>(?:[-*+•●○▪◦‣–—➤►→]|\[[ x]\])[ \t]+(?:\[[ xX]\][ \t]+)?)(?=\S)"
+    r"|(?P<step>(?:\(?\d{1,3}[.)、）](?!\d)|[a-zA-Z][.)][ \t]|\([a-zA-Z]\)|[①-⑳]|[一二三四五六七八九十]{1,3}[、.．]"
+    r"|第[一二三四五六七八九十\d]{1,3}[条步点项章]?[、，：:.]?|(?:[Ss]tep|[Rr]ule|[Pp]hase|[Cc]ase)[ ]\d+[.:)]?)[ \t]*)"
     r"|(?P<row>[|>])"
-    r"|(?P<tag></?(?P<name>[A-Za-z][\w:.-]*)(?P<attributes>[^<>\n]*)>)"
-    r")?",
-    re.MULTILINE | re.IGNORECASE,
+    r"|(?P<tag></?(?P<name>[A-Za-z][\w:.-]*)[^<>\n]*>)"
+    r")?[^\n]*",
+    re.MULTILINE,
 )
 _TITLE = re.compile(
     r"(?:\*\*|__)[^*_\n]{1,80}(?:\*\*|__)[:：]?\s*$|【[^】\n]{1,30}】\s*$"
@@ -194,12 +198,10 @@ _BOLD, _NUMBERED = 7, 6  # levels of titles that are a bold line, in capitals or
 _SHORT = 40  # characters of a numbered line that may be a title
 _CODE = 4  # blanks before a line of indented code
 _ENDS = frozenset(".!?:;。！？：；…")
-_SENTENCE = re.compile(r"(?<![.!?])[.!?]++[\"')\]*_’”]*+(?=\s)|[。！？；]+[”」』）)*]*|\n")
-_LABEL = re.compile(
-    rf"(?:\*\*|__|`)?([\w{HAN}][\w{HAN} /&()'’.-]{{0,40}}?)(?:\*\*|__|`)?"
-    r"\s*(?:[:：](?!//)(?:\*\*|__)?|\s(?:=|->|=>|→|–|—)\s)"
-)
-_COLON = re.compile(r"[:：]|\s(?:=|->|=>|→|–|—)\s")
+_STOP = re.compile(r"[.!?。！？；]++[\"')\]*_’”」』）]*+")
+_COLON = re.compile(r"[:：](?!//)|\s(?:=|->|=>|→|–|—)\s")
+_COLONS = re.compile("[:：=→–—>]")
+_KEY = re.compile(rf"[\w{HAN}][\w{HAN} /&()'’.-]{{0,40}}")
 _FIRST = re.compile(r"\W*([\w.'’-]+)")
 _WRAPPED = 60  # a line at least so long, without an end mark, goes on in the next; characters
 
@@ -216,7 +218,7 @@ class _Openings:
         if word is None:
             return False
         said = word.group(1)
-        return said.lower() in self._first or said.startswith(self._chinese)
+        return said.startswith(self._chinese) if said[0] > "\u2e80" else said.lower() in self._first
 
 
 class _Words(NamedTuple):
@@ -256,31 +258,34 @@ class _Reader:
         self.shown = False  # an example opened since the last heading, tag or drawn line
         self.items: list[tuple[int, Kind, int]] = []  # indent, kind and first unit of the items around this line
         self.blank = True  # the line before is blank
+        self.closes = False  # the open paragraph ends what stands below a lead-in
         self.para: list[tuple[int, int]] = []  # lines of the open paragraph or item
         self.opening: tuple[int, Kind, int] = (0, "sentence", 0)  # where its first line starts, its kind, its indent
         self.parents: set[int] = set()  # first units of items with items below them
         self.around: tuple[str, ...] = ()  # scope by headings and tags
         self.in_example = False
+        self.guard = 0  # the first guard that is not behind
 
     def read(self) -> Outline:
-        text, size, at, place = self.text, len(self.text), 0, 0
-        long = [span for span in self.out.guards if text.find("\n", *span) >= 0]
-        while at < size:
-            end = text.find("\n", at)
-            end = size if end < 0 else end
-            while place < len(long) and long[place][1] <= at:
-                place += 1
-            if place < len(long) and long[place][0] < end:  # code or a template over several lines
+        text, keep = self.text, self.keep
+        long = iter([*(span for span in self.out.guards if text.find("\n", *span) >= 0), (len(text) + 1,) * 2])
+        from_, to = next(long)
+        past = -1  # what is before this was read already
+        for line in _LINE.finditer(text):
+            start, end = line.span()
+            if start < past:
+                continue
+            while to <= start:
+                from_, to = next(long)
+            if from_ < end:  # code or a template over several lines
                 self._flush()
-                end = text.find("\n", max(long[place][1] - 1, at))
-                end = size if end < 0 else end
-                self._seen(at, end)
+                past = text.find("\n", to - 1) + 1 or len(text) + 1
+                self._seen(start, past - 1)
                 self.blank = False
-            elif self.keep and text.startswith(self.keep, at):
+            elif keep and text.startswith(keep, start):
                 self._flush()
             else:
-                self._line(at, end)
-            at = end + 1
+                self._line(line, start, end)
         self._flush()
         units = self.out.units
         for first in self.parents:
@@ -292,31 +297,31 @@ class _Reader:
 
     # -- one line
 
-    def _line(self, start: int, end: int) -> None:
-        match = _LINE.match(self.text, start, end)
-        assert match is not None
-        kind, body = match.lastgroup, match.end()
+    def _line(self, line: re.Match[str], start: int, end: int) -> None:
+        kind, margin = line.lastgroup, line.end("indent")
         if kind == "indent":
-            if body == end:
+            if margin == end:
                 self._flush()
                 self.blank = True
                 return
-            title = _TITLE.match(self.text, body, end) if _TITLES.match(self.text, body) else None
+            title = _TITLE.match(self.text, margin, end) if _TITLES.match(self.text, margin) else None
             if title is not None and self._is_title(title):
-                self._heading(_BOLD, start, body, end)
+                self._heading(_BOLD, start, margin, end)
             else:
-                self._plain(start, body, end)
-        elif kind in ("item", "step"):
-            self._item("step" if kind == "step" else "item", match.end("indent") - start, start, body, end)
+                self._plain(start, margin, end)
+        elif kind == "item":
+            self._item("item", margin - start, start, line.end("item"), end)
+        elif kind == "step":
+            self._item("step", margin - start, start, line.end("step"), end)
         elif kind == "heading":
-            self._heading(len(match["heading"]), start, body, end)
+            self._heading(line["heading"].count("#"), start, line.end("heading"), end)
         elif kind == "tag":
-            self._tag(match, start, end)
+            self._tag(line, start, end)
         elif kind == "row":
             self._flush()
             self._seen(start, end)
-        elif not self._drawn(match["run"], match.end("indent"), body, end):
-            self._plain(start, match.end("indent"), end)
+        elif not self._drawn(line["run"], margin, line.end("rule"), end):
+            self._plain(start, margin, end)
         self.blank = False
 
     def _is_title(self, title: re.Match[str]) -> bool:
@@ -328,8 +333,10 @@ class _Reader:
         title = self.text[body:end].strip(" \t#*_:：=-【】")
         while self.heads and self.heads[-1][0] >= level:
             self.heads.pop()
-        self._unit(body, end, "heading", self.around, self._block(start, end), fixed=True)
-        self.heads.append((level, _limits(title), bool(self.words.example.search(title))))
+        block = self._block(start, end)
+        self.out.levels[block] = level
+        self._unit(body, end, "heading", self.around, block, fixed=True)
+        self.heads.append((level, _limits(title), _of_example(title)))
         self._enter()
 
     def _enter(self) -> None:
@@ -390,6 +397,7 @@ class _Reader:
         if self.blank or self.items:
             self.items = [item for item in self.items if item[0] < indent]
             if self.blank and not self.items:
+                self.closes = bool(self.lead)
                 self.lead, self.shows = "", False
         if indent >= _CODE and not self.items:
             self._seen(start, end)
@@ -407,11 +415,11 @@ class _Reader:
             if name in names:
                 del self.tags[len(names) - 1 - names[::-1].index(name) :]
             self._enter()
-        elif match.end() < end or whole.endswith("/>"):
+        elif match.end("tag") < end or whole.endswith("/>"):
             self._unit(start, end, "label", self._scope(), self._block(start, end), fixed=True)
         else:
             spoken = name.replace("_", " ").replace("-", " ")
-            self.tags.append((name, _limits(spoken), bool(self.words.example.search(spoken))))
+            self.tags.append((name, _limits(spoken), _of_example(spoken)))
             self._enter()
 
     # -- paragraphs and items
@@ -419,75 +427,55 @@ class _Reader:
     def _flush(self) -> None:
         if not self.para:
             return
-        lines, (start, kind, indent), text = self.para, self.opening, self.text
+        lines, (start, kind, indent) = self.para, self.opening
         self.para = []
-        block, first = self._block(start, lines[-1][1]), len(self.out.units)
+        base, end = lines[0][0], lines[-1][1]
+        within = ((0, end - base),) if len(lines) == 1 else tuple((a - base, b - base) for a, b in lines)
+        label, sentences = _paragraph(self.text[base:end], within, self._inside(base, end))
+        block, first = self._block(start, end), len(self.out.units)
         scope, example = self._scope(), self.in_example or self.shows
-        label = self._label(*lines[0])
-        if label is not None:
+        if label:
             kind = "label"
-            if self.words.example.search(label):
+            if _of_example(label):
                 self.shown = self.shows = example = True
-        spans = self._sentences(lines)
-        fixed = kind in ("step", "label") or self.shown or example
+        fixed = kind in ("step", "label") or self.shown or example or bool(self.items) or self.closes
+        self.closes = False
         under: tuple[str, ...] = ()
-        for number, (a, b) in enumerate(spans):
-            last = number == len(spans) - 1
-            lead = text[b - 1] in ":：*_" and text[a:b].rstrip("*_ ")[-1:] in ":："
-            leans = not last and self.words.leaning(text, *spans[number + 1])
-            what: Kind = "lead" if lead else kind
-            self._unit(a, b, what, scope + under, block, fixed=fixed or lead or leans, example=example or self.shown)
-            if lead:
-                limit = _limits(text[a:b])
-                if self.words.example.search(text, max(a, b - 60), b):
-                    self.shown = self.shows = example = fixed = True
-                if last and kind not in ("item", "step"):
-                    self.lead = limit
-                under = (limit,) if limit else under
-            elif self.words.condition(text, a, b):
-                under = (text[a:b].lower(),)
+        for said in sentences:
+            what: Kind = "lead" if said.lead else kind
+            self.out.units.append(
+                Unit(
+                    base + said.start,
+                    base + said.end,
+                    what,
+                    scope + under if under else scope,
+                    block,
+                    example or self.shown,
+                    fixed or said.holds,
+                )
+            )
+            if said.limits:
+                under = (said.limits,)
+            if said.shows:
+                self.shown = self.shows = example = fixed = True
+        if sentences and sentences[-1].lead and kind not in ("item", "step"):
+            self.lead = sentences[-1].limits
         if example:
-            self.out.examples.append((start, lines[-1][1]))
-        if kind in ("item", "step") and spans:
+            self.out.examples.append((start, end))
+        if kind in ("item", "step") and sentences:
             self.items.append((indent, kind, first))
 
-    def _sentences(self, lines: list[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Cut the lines of a paragraph at ends of sentences, and at line breaks that are no wrapping."""
-        text, at, end = self.text, lines[0][0], lines[-1][1]
-        found: list[tuple[int, int]] = []
-        number = 0
-        for match in _SENTENCE.finditer(text, at, end):
-            cut, sign = match.end(), text[match.start()]
-            if sign == "\n":
-                number += 1
-                cut = match.start()
-                if text[lines[number][0]].islower() or cut - max(at, lines[number - 1][0]) >= _WRAPPED:
-                    continue
-            elif self.out.guarded(match.start(), match.start() + 1):
-                continue
-            elif sign == ".":
-                word = text[max(at, match.start() - 8) : match.start()].rpartition(" ")[2].lower().lstrip("(")
-                if text[cut : cut + 2].strip()[:1].islower() or word in self.words.abbreviations:
-                    continue
-            at = self._add(found, at, cut)
-        self._add(found, at, end)
-        return found
-
-    def _add(self, found: list[tuple[int, int]], start: int, end: int) -> int:
-        piece = self.text[start:end]
-        bare = piece.strip()
-        if bare:
-            start += len(piece) - len(piece.lstrip())
-            found.append((start, start + len(bare)))
-        return end
-
-    def _label(self, start: int, end: int) -> str | None:
-        """Return the key of a ``key: value`` line; words that only add weight (``IMPORTANT:``) are none."""
-        match = _LABEL.match(self.text, start, end) if _COLON.search(self.text, start, min(end, start + 60)) else None
-        if match is None or match.end() == end:
-            return None
-        key = match.group(1).strip()
-        return None if len(key.split()) > 5 or self.words.emphasis.fullmatch(key) else key
+    def _inside(self, start: int, end: int) -> tuple[tuple[int, int], ...]:
+        """Return the guards of a paragraph, counted from its start. Paragraphs come in order."""
+        guards = self.out.guards
+        while self.guard < len(guards) and guards[self.guard][1] <= start:
+            self.guard += 1
+        last = self.guard
+        while last < len(guards) and guards[last][0] < end:
+            last += 1
+        if last == self.guard:
+            return ()
+        return tuple((a - start, b - start) for a, b in guards[self.guard : last])
 
     # -- where a unit stands
 
@@ -520,6 +508,92 @@ class _Reader:
         self.out.units.append(Unit(start, end, kind, scope, block, example, fixed))
 
 
+class _Sentence(NamedTuple):
+    start: int
+    end: int
+    lead: bool
+    """It ends in a colon."""
+    limits: str
+    """The condition under which what follows in the paragraph holds; empty: none."""
+    shows: bool
+    """It opens an example."""
+    holds: bool
+    """The next one leans on it, or stands under it."""
+
+
+@lru_cache(maxsize=4096)
+def _paragraph(
+    text: str, lines: tuple[tuple[int, int], ...], guards: tuple[tuple[int, int], ...]
+) -> tuple[str, tuple[_Sentence, ...]]:
+    """Read one paragraph or item: its label, if it is ``key: value``, and its sentences. Remembered: compaction reads
+    what it made once more."""
+    spans = _sentences(text, lines, guards)
+    words, read = _words(), list[_Sentence]()
+    for number, (a, b) in enumerate(spans):
+        last = number == len(spans) - 1
+        lead = text[b - 1] in ":：*_" and text[a:b].rstrip("*_ ")[-1:] in ":："
+        limits = ""
+        if lead:
+            limits = _limits(text[a:b])
+        elif words.condition(text, a, b):
+            limits = text[a:b].lower()
+        holds = lead or (not last and (bool(limits) or words.leaning(text, *spans[number + 1])))
+        read.append(_Sentence(a, b, lead, limits, lead and _of_example(text[max(a, b - 60) : b]), holds))
+    return _label(text[: lines[0][1]]), tuple(read)
+
+
+def _sentences(
+    text: str, lines: tuple[tuple[int, int], ...], guards: tuple[tuple[int, int], ...]
+) -> list[tuple[int, int]]:
+    """Cut a paragraph at ends of sentences, and at line breaks that are no wrapping."""
+    at, found = 0, list[tuple[int, int]]()
+    for number, (begin, end) in enumerate(lines):
+        for match in _STOP.finditer(text, begin, end):
+            start, cut = match.span()
+            if text[start] in ".!?":
+                if not text[cut : cut + 1].isspace() and cut < len(text):
+                    continue
+                word = text[max(at, start - 8) : start].rpartition(" ")[2].lower().lstrip("(")
+                if text[start] == "." and (text[cut : cut + 2].strip()[:1].islower() or word in _words().abbreviations):
+                    continue
+            if guards and any(a <= start < b for a, b in guards):
+                continue
+            _add(found, text, at, cut)
+            at = cut
+        last = number == len(lines) - 1
+        if last or not (text[lines[number + 1][0]].islower() or end - max(at, begin) >= _WRAPPED):
+            _add(found, text, at, end)
+            at = end
+    return found
+
+
+def _add(found: list[tuple[int, int]], text: str, start: int, end: int) -> None:
+    piece = text[start:end]
+    bare = piece.strip()
+    if bare:
+        start += len(piece) - len(piece.lstrip())
+        found.append((start, start + len(bare)))
+
+
+def _label(line: str) -> str:
+    """Return the key of a ``key: value`` line; words that only add weight (``IMPORTANT:``) are none."""
+    opening = line[:60]
+    colon = _COLON.search(opening) if _COLONS.search(opening) else None
+    if colon is None or not line[colon.end() :].strip("*_ "):
+        return ""
+    key = opening[: colon.start()].strip("*_` ")
+    if _KEY.fullmatch(key) is None or len(key.split()) > 5 or _words().emphasis.fullmatch(key):
+        return ""
+    return key
+
+
+@lru_cache(maxsize=1024)
 def _limits(said: str) -> str:
     """Return what a heading or lead-in limits; empty where it limits nothing."""
     return "" if limits_nothing(said) else said.strip().lower()
+
+
+@lru_cache(maxsize=1024)
+def _of_example(said: str) -> bool:
+    """Tell whether a heading, lead-in or label opens an example."""
+    return _words().example.search(said) is not None

@@ -127,7 +127,8 @@ class _English:
             if not (len(words) >= _LONG or self.roles.match(said)):
                 return None
             sense = strength = 0
-        bound = not self.context.isdisjoint(map(str.lower, words)) or self._leans(words)
+        small = [word.lower() for word in words]
+        bound = not self.context.isdisjoint(small) or (not self.pronouns.isdisjoint(small) and self._leans(small))
         if words[0] == "avoid" and modal is None:
             sense, strength, words = -1, 1, words[1:] or words
         key = " ".join(words)
@@ -147,8 +148,7 @@ class _English:
         return words
 
     def _leans(self, words: list[str]) -> bool:
-        found = [place for place, word in enumerate(words) if word.lower() in self.pronouns]
-        return bool(found) and (len(words) < _OWN or found[0] < 2)
+        return len(words) < _OWN or not self.pronouns.isdisjoint(words[:2])
 
 
 class _Chinese:
