@@ -102,7 +102,7 @@ def _look(text: str, limits: PromptThresholds, own: Sequence[str], tools: Sequen
     if not short.removed or short.tokens_saved < limits.saving or whole is None:
         return _Seen(text, tuple(changes))
     kinds = Counter(removal.kind for removal in short.removed)
-    parts = ", ".join(f"{kind}: {number}" for kind, number in sorted(kinds.items()))
+    parts = ", ".join(f"{kind}: {number}" for kind, number in sorted(kinds.items()))  # places, not sentences
     shortened = f"shorter by about {short.tokens_saved:,} of {short.tokens_before:,} tokens ({parts})"
     return _Seen(whole, (*changes, Change("drop", shortened)))
 

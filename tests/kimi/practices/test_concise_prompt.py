@@ -217,7 +217,7 @@ class TestWhatIsWorthALine:
             [
                 "repeated-rule: 6 places, the first in line 8",
                 "near-repeat: 2 places, the first in line 24",
-                "shorter by about 113 of 221 tokens (decoration: 1, repeat: 9)",
+                "shorter by about 113 of 221 tokens (repeat: 3)",
             ]
         )
 
