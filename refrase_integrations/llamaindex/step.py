@@ -14,6 +14,7 @@ from llama_index.core.workflow import Event, Workflow, step
 from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi import catalogue
 from refrase_integrations.kimi.catalogue import find_host
+from refrase_integrations.kimi.freshness import needs_fresh_data
 from refrase_integrations.kimi.practice import Call, messages_of
 from refrase_integrations.kimi.prepare import prepare
 from refrase_integrations.kimi.request import dialect_of
@@ -33,6 +34,8 @@ class Refrased(NamedTuple):
     """A message that needed nothing is the same object as before."""
     report: dict[str, Any]
     """What was changed and why."""
+    needs_fresh_data: bool
+    """Whether the last question needs live data, in English or Chinese: for a step that routes."""
 
 
 class PromptEvent(Event):
@@ -46,6 +49,7 @@ class RefrasedEvent(Event):
 
     messages: list[ChatMessage]
     report: dict[str, Any]
+    needs_fresh_data: bool
 
 
 class RefraseStep:
@@ -54,8 +58,8 @@ class RefraseStep:
     Key arguments:
         model: the model that will read the prompt, in any host's spelling. None: the catalogue's default.
         host: id of its host. None: Moonshot's international API.
-        tools: the tools that the model has: `BaseTool`s, functions or dicts. None: unknown, then nothing is
-            said about live data; ``[]``: none.
+        tools: the tools that the model has: `BaseTool`s, functions or dicts. None: unknown, then nothing is said about
+            live data; ``[]``: none.
         practices: `Practices`, a dict such as ``{"concise_prompt": "apply"}``, or "off". Only the practices on the
             prompt act here: the forms of one host's wire never enter a conversation.
 
@@ -149,7 +153,7 @@ class RefraseStep:
             messages[wire[_ORIGIN]] if id(wire) in untouched else _changed(wire, messages)  # type: ignore[literal-required]
             for wire in messages_of(prepared.body)
         ]
-        return Refrased(after, prepared.report.as_dict())
+        return Refrased(after, prepared.report.as_dict(), _asks_fresh(messages))
 
     def add_to(
         self,
@@ -164,8 +168,8 @@ class RefraseStep:
         Args:
             workflow: the class; it and what inherits from it get the step.
             takes: the event that brings ``messages`` (a list, or a memory).
-            gives: the event that takes them on. It gets ``messages``, the ``report`` where it has such a field, and
-                every field that ``takes`` has too.
+            gives: the event that takes them on. It gets ``messages``, and ``report`` and ``needs_fresh_data`` (see
+                `Refrased`) where it has such fields, and every field that ``takes`` has too.
             name: of the step; a workflow has each name once.
 
         Raises:
@@ -179,7 +183,8 @@ class RefraseStep:
             given = ev.messages
             made = self.run(await given.aget() if isinstance(given, BaseMemory) else given)
             shared = {field: getattr(ev, field) for field in gives.model_fields if field in takes.model_fields}
-            return gives(**{"report": made.report, **shared, "messages": made.messages})
+            told = {field: value for field, value in made._asdict().items() if field in gives.model_fields}
+            return gives(**{**told, **shared, "messages": made.messages})
 
         refrase.__name__ = name
         refrase.__annotations__ = {"ev": takes, "return": gives}
@@ -187,6 +192,11 @@ class RefraseStep:
 
     def _dialect(self) -> Any:
         return dialect_of({"model": self.model}, find_host(self.host))[0]
+
+
+def _asks_fresh(messages: Sequence[ChatMessage]) -> bool:
+    asked = next((message for message in reversed(messages) if message.role == MessageRole.USER), None)
+    return asked is not None and bool(needs_fresh_data(asked.content or "", datetime.now(UTC)))
 
 
 def _changed(wire: Message, messages: Sequence[ChatMessage]) -> ChatMessage:

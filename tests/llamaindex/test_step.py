@@ -142,6 +142,24 @@ def test_the_report_says_what_was_changed_and_only_prompt_practices_act() -> Non
     assert made.messages[0].content == WORDY, "by default it only says so"
 
 
+def test_it_says_which_tool_is_live_and_which_question_needs_one() -> None:
+    def web_search(query: str) -> str:
+        """Search the web for current information."""
+        return query
+
+    plain = RefraseStep()
+    assert plain.run([user("What is the weather in Paris today?")]).needs_fresh_data
+    assert not plain.run([user("What is a hash map?")]).needs_fresh_data
+    assert plain([user()])[0].content == DEFAULT, "unknown tools: nothing is said"
+    [live, *_] = RefraseStep(tools=[web_search])([user()])
+    [none, *_] = RefraseStep(tools=[])([user()])
+    assert "web_search" in (live.content or "")
+    assert live.content != none.content != DEFAULT
+    assert RefraseStep(tools=[web_search])([none, user()])[0].content == live.content, (
+        "the line is replaced, not doubled"
+    )
+
+
 def test_an_unknown_host_and_a_wrong_setting_are_said_at_once() -> None:
     with pytest.raises(CatalogueError, match="nowhere"):
         RefraseStep(host="nowhere")
@@ -185,7 +203,7 @@ async def test_between_events_of_the_users_own() -> None:
         assert await Answering().run(messages=[user()], thread="42") == ("Yes.", "42", "system-prompt")
         for memory in memories([user()]):
             assert (await Answering().run(messages=memory))[0] == "Yes."
-        assert {body["messages"][0]["content"] for body in bodies(simulator)} == {DEFAULT}
+        assert all(body["messages"][0]["content"].startswith(DEFAULT) for body in bodies(simulator))
 
 
 async def test_between_its_own_events_and_twice_in_one_workflow() -> None:

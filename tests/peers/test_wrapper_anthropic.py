@@ -80,7 +80,9 @@ async def test_the_temperature_is_divided_once(mode: str, fields: dict[str, Any]
 
 async def test_the_body_in_full() -> None:
     with KimiSimulator() as simulator:
-        reply = wrapped(simulator).chat(HISTORY, tools=[get_weather], stop=["END"], allow_parallel_tool_calls=False)
+        reply = wrapped(simulator, practices={"fresh_data": "off"}).chat(
+            HISTORY, tools=[get_weather], stop=["END"], allow_parallel_tool_calls=False
+        )
         body = simulator.requests[0].body
         assert simulator.refusals == []
     tools = body.pop("tools")
