@@ -104,7 +104,7 @@ def test_it_takes_over_what_llamaindex_does_around_a_call() -> None:
     llm = practiced(inner, practices={"fresh_data": "off"})
     assert (llm.system_prompt, llm.messages_to_prompt) == ("Be brief.", inner.messages_to_prompt)
     llm.chat(HELLO)
-    assert [message.content for message in inner.last_chat_messages or ()] == [f"Be brief.\n\n{WITHOUT}", "Hello"]
+    assert [message.content for message in inner.last_chat_messages or ()] == ["Be brief.", "Hello"]
 
 
 # -- mocks -----------------------------------------------------------------------------------------------
