@@ -20,8 +20,8 @@ from refrase_integrations.kimi.dialect import Dialect, compile_dialect
 from refrase_integrations.kimi.practice import Call
 from refrase_integrations.kimi.practices.thinking import wish
 from refrase_integrations.kimi.settings import Practices
-from refrase_integrations.kimi.tokens import TokenCounter
-from refrase_integrations.kimi.wire import Body, Message
+from refrase_integrations.kimi.tokens import TokenCounter, counter
+from refrase_integrations.kimi.wire import Body, Message, Tool
 
 MODEL_FIELDS = (
     "model", "thinking", "reasoning_effort", "temperature", "top_p", "presence_penalty", "frequency_penalty", "seed",
@@ -169,6 +169,39 @@ def _times(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise ConfigurationError(f"{name} must be a whole number from 0 on, not {value!r:.20}")
     return value
+
+
+def prompt_call(
+    model: str,
+    host: HostProfile,
+    messages: list[Message],
+    *,
+    tools: list[Tool] | None,
+    practices: Practices,
+    now: datetime,
+) -> Call:
+    """Build the call of a surface that changes the prompt alone, while somebody else sends the request.
+
+    Args:
+        model: the model that will read the prompt, in any host's spelling.
+        host: where it runs.
+        messages: the conversation in wire form.
+        tools: the tools that the model has; None: unknown.
+        practices: how each practice applies; only those on the prompt act.
+        now: the time of the call.
+    """
+    body: Body = {"model": model, "messages": messages}
+    if tools:
+        body["tools"] = tools
+    return Call(
+        body=body,
+        dialect=dialect_of({"model": model}, host)[0],
+        practices=practices,
+        count=counter(),
+        scope="messages",
+        tools_known=tools is not None,
+        now=now,
+    )
 
 
 _ANTHROPIC_CHOICES = frozenset({"auto", "any", "none", "tool"})

@@ -16,10 +16,9 @@ from refrase_integrations.kimi.freshness import needs_fresh_data
 from refrase_integrations.kimi.messages import text_of
 from refrase_integrations.kimi.practice import Call, messages_of
 from refrase_integrations.kimi.prepare import prepare
-from refrase_integrations.kimi.request import dialect_of
+from refrase_integrations.kimi.request import prompt_call
 from refrase_integrations.kimi.settings import Practices
-from refrase_integrations.kimi.tokens import counter
-from refrase_integrations.kimi.wire import Body
+from refrase_integrations.kimi.wire import Message
 from refrase_integrations.langchain import state as states
 from refrase_integrations.langchain.tools import wire_tools
 
@@ -90,7 +89,7 @@ class RefraseNode(Runnable[Any, Any]):
         self.practices = Practices.of(practices)
         self.messages_key = messages_key
         self.output_key = None if output_key == messages_key else output_key
-        self._dialect()  # an unknown host: better said here than by the first run
+        self._call([])  # an unknown host: better said here than by the first run
 
     def __repr__(self) -> str:
         return f"RefraseNode(model={self.model!r}, host={self.host!r})"
@@ -127,8 +126,9 @@ class RefraseNode(Runnable[Any, Any]):
         """The async twin of `invoke`: nothing here waits."""
         return self.invoke(input, config, **kwargs)
 
-    def _dialect(self) -> Any:
-        return dialect_of({"model": self.model}, find_host(self.host))[0]
+    def _call(self, messages: list[Message]) -> Call:
+        host, now = find_host(self.host), datetime.now(UTC)
+        return prompt_call(self.model, host, messages, tools=self.tools, practices=self.practices, now=now)
 
     def _update(self, before: list[BaseMessage], channels: Mapping[str, Any] | None) -> dict[str, Any]:
         after, report = self._refrased(before)
@@ -141,20 +141,7 @@ class RefraseNode(Runnable[Any, Any]):
     def _refrased(self, messages: list[BaseMessage]) -> tuple[list[BaseMessage], dict[str, Any]]:
         messages = states.own_first(messages)
         before = [states.wire_form(message) for message in messages]
-        body: Body = {"model": self.model, "messages": before}
-        if self.tools:
-            body["tools"] = self.tools
-        prepared = prepare(
-            Call(
-                body=body,
-                dialect=self._dialect(),
-                practices=self.practices,
-                count=counter(),
-                scope="messages",
-                tools_known=self.tools is not None,
-                now=datetime.now(UTC),
-            )
-        )
+        prepared = prepare(self._call(before))
         return states.mended(messages, before, messages_of(prepared.body)), prepared.report.as_dict()
 
 

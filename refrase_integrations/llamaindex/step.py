@@ -17,10 +17,9 @@ from refrase_integrations.kimi.catalogue import find_host
 from refrase_integrations.kimi.freshness import needs_fresh_data
 from refrase_integrations.kimi.practice import Call, messages_of
 from refrase_integrations.kimi.prepare import prepare
-from refrase_integrations.kimi.request import dialect_of
+from refrase_integrations.kimi.request import prompt_call
 from refrase_integrations.kimi.settings import Practices
-from refrase_integrations.kimi.tokens import counter
-from refrase_integrations.kimi.wire import Body, Message
+from refrase_integrations.kimi.wire import Message
 from refrase_integrations.llamaindex.memory import BLOCK, wire_form
 from refrase_integrations.llamaindex.tools import wire_tools
 
@@ -108,7 +107,7 @@ class RefraseStep:
         self.host = host
         self.tools = None if tools is None else wire_tools(tools)
         self.practices = Practices.of(practices)
-        self._dialect()  # an unknown host: better said here than by the first run
+        self._call([])  # an unknown host: better said here than by the first run
 
     def __repr__(self) -> str:
         return f"RefraseStep(model={self.model!r}, host={self.host!r})"
@@ -134,20 +133,7 @@ class RefraseStep:
         if not isinstance(messages, Sequence) or not all(isinstance(one, ChatMessage) for one in messages):
             raise ConfigurationError("RefraseStep takes a list of ChatMessage or a memory")
         before = [cast(Message, {**wire_form(message), _ORIGIN: place}) for place, message in enumerate(messages)]
-        body: Body = {"model": self.model, "messages": before}
-        if self.tools:
-            body["tools"] = self.tools
-        prepared = prepare(
-            Call(
-                body=body,
-                dialect=self._dialect(),
-                practices=self.practices,
-                count=counter(),
-                scope="messages",
-                tools_known=self.tools is not None,
-                now=datetime.now(UTC),
-            )
-        )
+        prepared = prepare(self._call(before))
         untouched = {id(wire) for wire in before}
         after = [
             messages[wire[_ORIGIN]] if id(wire) in untouched else _changed(wire, messages)  # type: ignore[literal-required]
@@ -190,8 +176,9 @@ class RefraseStep:
         refrase.__annotations__ = {"ev": takes, "return": gives}
         step(workflow=workflow)(refrase)
 
-    def _dialect(self) -> Any:
-        return dialect_of({"model": self.model}, find_host(self.host))[0]
+    def _call(self, messages: list[Message]) -> Call:
+        host, now = find_host(self.host), datetime.now(UTC)
+        return prompt_call(self.model, host, messages, tools=self.tools, practices=self.practices, now=now)
 
 
 def _asks_fresh(messages: Sequence[ChatMessage]) -> bool:
