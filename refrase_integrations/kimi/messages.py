@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
@@ -87,6 +88,26 @@ def put_line(body: Body, marker: str, line: str) -> Body:
             grown = with_fields(message, content=_grown(message["content"], line))
             return put(body, messages=[*messages[:n], grown, *messages[n + 1 :]])
     return put(body, messages=[{"role": "system", "content": line}, *messages])
+
+
+def in_chinese(body: Body) -> bool:
+    """Tell whether the system prompt is written in Chinese, so that a line put into it is too.
+
+    Lines that were put there before do not count: the language must not change with them.
+    """
+    for message in body.get("messages") or []:
+        if message.get("role") != "system":
+            break
+        own = _OUR_LINE.split(text_of(message.get("content")), maxsplit=1)[0]
+        if own.strip():
+            letters = [character for character in own if character.isalpha()]
+            han = [letter for letter in letters if "\u4e00" <= letter <= "\u9fff"]
+            return len(han) > _CHINESE * len(letters)
+    return False
+
+
+_OUR_LINE = re.compile(r"^[A-Z][a-z]+(?: [a-z]+)? rule:", re.MULTILINE)
+_CHINESE = 0.3  # share of Han characters: Chinese prompts name tools, products and formats in English
 
 
 def most_tokens(messages: Iterable[Message], tools: Iterable[Tool] | None) -> int:

@@ -9,7 +9,7 @@ from refrase_integrations.errors import NoLiveData
 from refrase_integrations.kimi.choices import kind_of, name_in
 from refrase_integrations.kimi.freshness import Verdict, brings_live_data, is_live_tool, needs_fresh_data
 from refrase_integrations.kimi.memo import Memo, digest
-from refrase_integrations.kimi.messages import put_line, text_of
+from refrase_integrations.kimi.messages import in_chinese, put_line, text_of
 from refrase_integrations.kimi.practice import Call, Change, Edit, Practice, Reference, messages_of, unchanged
 from refrase_integrations.kimi.practices.tool_names import alias
 from refrase_integrations.kimi.wire import Body
@@ -20,6 +20,8 @@ WITHOUT = (
     "say so rather than guess."
 )
 WITH = f"{MARKER} for anything that may have changed since your training, call {{tools}} before you answer."
+WITHOUT_ZH = f"{MARKER} 除本次对话外，你没有实时数据。答案在训练之后可能已变时，请如实说明，不要猜测。"
+WITH_ZH = f"{MARKER} 凡训练之后可能已变的内容，先调用 {{tools}} 再回答。"
 _MOST_NAMED = 5  # the line stays short; an app with more live tools names the ones that count first
 
 
@@ -28,7 +30,11 @@ def apply(body: Body, call: Call) -> Edit:
     if not call.tools_known or brings_live_data(call.extra):
         return unchanged(body)
     live = _live(body, call)
-    line = WITH.format(tools=" or ".join(live[:_MOST_NAMED])) if live else WITHOUT
+    chinese, named = in_chinese(body), live[:_MOST_NAMED]
+    if live:
+        line = WITH_ZH.format(tools=" 或 ".join(named)) if chinese else WITH.format(tools=" or ".join(named))
+    else:
+        line = WITHOUT_ZH if chinese else WITHOUT
     edited = put_line(body, MARKER, line)
     changes = []
     if edited is not body:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from refrase_integrations.kimi.messages import put_line
+from refrase_integrations.kimi.messages import in_chinese, put_line
 from refrase_integrations.kimi.practice import Call, Change, Delta, Edit, Practice, Prepared, Reference, Step, unchanged
 from refrase_integrations.kimi.settings import Practices
 from refrase_integrations.kimi.wire import Body
@@ -18,6 +18,8 @@ def apply(body: Body, call: Call) -> Edit:
     sentences, tokens = target(call.practices)
     many = "one sentence" if sentences == 1 else f"{sentences} sentences"
     line = f"{MARKER} at most {many}, unless the user asks for more; no preamble, no recap."
+    if in_chinese(body):
+        line = f"{MARKER} 回答最多 {sentences} 句，用户另有要求时除外；不要开场白，不要重复总结。"
     edited = put_line(body, MARKER, line)
     if edited is body:
         return unchanged(body)

@@ -338,3 +338,29 @@ class TestQuestions:
 def test_the_lines_are_short() -> None:
     for text in (WITHOUT, line(prepared(user("Hi."), [WEATHER])) or ""):
         assert counter().text(text) <= 30
+
+
+ZH = {"role": "system", "content": "你是航空公司的客服。使用 get_weather 工具查询天气，用中文回答，语气友好。"}
+
+
+def test_a_chinese_prompt_gets_a_chinese_line() -> None:
+    asked = [ZH, {"role": "user", "content": "你好"}]
+    assert line(prepared(asked)) == snapshot(
+        "Freshness rule: 除本次对话外，你没有实时数据。答案在训练之后可能已变时，请如实说明，不要猜测。"
+    )
+    assert line(prepared(asked, [WEATHER])) == snapshot(
+        "Freshness rule: 凡训练之后可能已变的内容，先调用 get_weather 再回答。"
+    )
+
+
+@pytest.mark.parametrize("content", ["Antworte auf Deutsch.", "Translate 北京 into English.", "123", "You help."])
+def test_any_other_prompt_gets_the_english_line(content: str) -> None:
+    assert line(prepared([{"role": "system", "content": content}, {"role": "user", "content": "你好"}])) == WITHOUT
+
+
+def test_the_language_stays_beside_our_own_lines() -> None:
+    every = {"fresh_data": "apply", "grounding": "apply", "verbosity": "apply"}
+    short = {"role": "system", "content": "用中文回答 please help"}
+    first = prepared([short, {"role": "user", "content": "Hi"}], practices=every)
+    again = prepared(first.body["messages"], practices=every)
+    assert again.body["messages"] == first.body["messages"]

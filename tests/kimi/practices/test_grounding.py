@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from inline_snapshot import snapshot
 
-from refrase_integrations.kimi.practices.grounding import LINE, MARKER
+from refrase_integrations.kimi.practices.grounding import LINE, LINE_ZH, MARKER
 from refrase_integrations.kimi.tokens import counter
 from tests.conversations import MODES, OPENAPI, exchange, sent, violations_of_openapi
 
@@ -95,3 +95,8 @@ Answer length rule: at most 5 sentences, unless the user asks for more; no pream
 
 async def test_the_line_is_short(mode: str) -> None:
     assert counter().text(LINE) <= 30
+
+
+async def test_a_chinese_prompt_gets_a_chinese_line(mode: str) -> None:
+    body = await sent(mode, [("system", "你是音乐专家。"), *HELLO], model="kimi-k2.6", practices=ON)
+    assert body["messages"][0]["content"] == f"你是音乐专家。\n\n{LINE_ZH}"

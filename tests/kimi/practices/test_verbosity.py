@@ -66,6 +66,16 @@ Answer length rule: at most one sentence, unless the user asks for more; no prea
             ]
         )
 
+    async def test_a_chinese_prompt_gets_a_chinese_line(self, mode: str) -> None:
+        body = await sent(mode, [("system", "你是音乐专家。"), *HELLO], model="kimi-k2.6", practices=ON)
+        assert body["messages"][0]["content"] == snapshot(
+            """\
+你是音乐专家。
+
+Answer length rule: 回答最多 5 句，用户另有要求时除外；不要开场白，不要重复总结。\
+"""
+        )
+
     @pytest.mark.parametrize("practices", [None, {"verbosity": "off"}, {"verbosity": "warn"}])
     async def test_it_is_off_by_default_and_warn_changes_nothing(self, mode: str, practices: Any) -> None:
         for host in ({"model": "kimi-k2.6"}, {"persona": "vllm", "model": INSTRUCT}):
