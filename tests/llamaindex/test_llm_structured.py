@@ -180,18 +180,22 @@ async def test_a_fenced_answer_in_a_stream_is_read() -> None:
         assert (await predict("stream_structured_predict", llm, PROMPT, name="Blue"))[-1] == FOUND
 
 
-@pytest.mark.parametrize("way", ["chat", "achat", "complete", "stream_chat", "astream_chat"])
-async def test_a_structured_llm(way: str) -> None:
+@pytest.mark.parametrize("way", ["chat", "achat", "stream_chat", "astream_chat", "complete", "acomplete"])
+@pytest.mark.parametrize("name", MODELS)
+async def test_a_structured_llm(name: str, way: str) -> None:
     from tests.llamaindex.exchanges import last
 
-    asked: Any = "Blue?" if way == "complete" else [ChatMessage(role="user", content="Blue? {not a variable}")]
-    with KimiSimulator("moonshot", script=answering) as simulator:
-        structured = kimi(simulator, model="kimi-k2-thinking").as_structured_llm(Album)
+    asked: Any = "Blue?" if "complete" in way else [ChatMessage(role="user", content="Blue? {not a variable}")]
+    settings = dict(MODELS[name])
+    with KimiSimulator(settings.pop("persona"), script=answering) as simulator:
+        structured = kimi(simulator, **settings).as_structured_llm(Album)
         reply = await last(way, structured, asked, max_tokens=20_000)
         assert simulator.refusals == []
         [body] = bodies(simulator)
     assert reply.raw == FOUND
-    assert body["max_completion_tokens"] == 20_000
+    assert type(reply.raw) is Album
+    assert off(body) is name.endswith("off"), "thinking stays as it is"
+    assert 20_000 in (body.get("max_completion_tokens"), body.get("max_tokens"))
     assert body["messages"][-1]["content"].startswith("Blue?")
 
 
