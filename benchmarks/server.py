@@ -1,6 +1,6 @@
 """The tiny server that speed is measured against: prepared bytes, in a process of its own.
 
-The address says what it answers: ``http://127.0.0.1:PORT/KIND/CHUNKS/v1``, KIND being text, reasoning or tools. It is
+The address says what it answers: ``http://127.0.0.1:PORT/KIND/CHUNKS/v1``, KIND being text, reasoning, tools or arguments. It is
 no simulator: it reads no request beyond its length, so that nearly all the time of a call is the client's.
 """
 
@@ -57,6 +57,12 @@ def deltas(kind: str, chunks: int) -> list[dict[str, Any]]:
                 function["arguments"] = '"end": 1}'
             made.append({"tool_calls": [head]})
         return made
+    if kind == "arguments":  # one call, such as a file that an agent writes
+        name, *rest = [f"line {number}\\n" for number in range(chunks)]
+        head = {"index": 0, "id": "functions.write:0", "type": "function"}
+        first = {**head, "function": {"name": "write", "arguments": f'{{"text": "{name}'}}
+        pieces = [{"index": 0, "function": {"arguments": text}} for text in [*rest, '"}']]
+        return [{"tool_calls": [piece]} for piece in [first, *pieces]]
     raise ValueError(kind)
 
 
@@ -69,7 +75,7 @@ def streamed(kind: str, chunks: int) -> bytes:
         chunk = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
         return b"data: " + json.dumps({**chunk, "choices": [choice], **more}).encode() + b"\n\n"
 
-    finish = "tool_calls" if kind == "tools" else "stop"
+    finish = "tool_calls" if kind in ("tools", "arguments") else "stop"
     events = [
         event({"role": "assistant", "content": ""}),
         *map(event, deltas(kind, chunks)),
