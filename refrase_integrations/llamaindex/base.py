@@ -20,6 +20,7 @@ from llama_index.core.base.llms.types import (
     LLMMetadata,
     MessageRole,
 )
+from llama_index.core.instrumentation.dispatcher import active_instrument_tags  # type: ignore[attr-defined]
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import LLM, ToolSelection
@@ -228,6 +229,7 @@ class PracticedLLM(LLM):
             stream=stream,
             count=self._counter(),
             thinking=wish,
+            thread_id=settings.get("thread_id") or _tagged(),
             now=datetime.now(UTC),
             salt=uuid.uuid4().hex,
             origins=given,
@@ -294,6 +296,13 @@ class PracticedFunctionCallingLLM(StructuredPrediction, PracticedLLM):
         if not chosen and error_on_no_tool_call:
             raise ReplyError("expected at least one tool call, but the reply has none")
         return chosen
+
+
+def _tagged() -> str | None:
+    """Return the thread that LlamaIndex's own tags name: ``with instrument_tags({"thread_id": "42"}): ...``."""
+    tags = active_instrument_tags.get()
+    found = next((tags[name] for name in ("thread_id", "session_id") if tags.get(name)), None)
+    return None if found is None else str(found)
 
 
 _SYSTEM = (MessageRole.SYSTEM, MessageRole.DEVELOPER)

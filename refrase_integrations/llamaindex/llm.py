@@ -46,10 +46,13 @@ class Kimi(DropIn, PracticedFunctionCallingLLM):
         continue_on_length: how often a reply that was cut at the output limit is carried on, on hosts with partial
             mode (Moonshot's); usage and cost are summed. Default 0.
         system_prompt: the system message of every call whose messages hold none.
+        thread_id: names the conversation, so that a host with a prompt cache finds it again (it gets a digest). None:
+            LlamaIndex's tag ``thread_id`` or ``session_id``, as in ``with instrument_tags({"thread_id": "42"})``.
+        rate_limiter: one of ``llama_index.core.rate_limiter``.
 
         What a call may override: model, thinking, reasoning_effort, temperature, top_p, presence_penalty,
-        frequency_penalty, seed, stop, max_tokens, timeout, practices, extra_body, tools, tool_choice, response_format
-        and the further fields of the request.
+        frequency_penalty, seed, stop, max_tokens, timeout, practices, extra_body, thread_id, tools, tool_choice,
+        response_format and the further fields of the request.
 
     Chat:
         ```python
@@ -154,6 +157,8 @@ class Kimi(DropIn, PracticedFunctionCallingLLM):
 
     additional_kwargs: dict[str, Any] = Field(default_factory=dict)
     """``extra_body``, under the name that other LLMs of LlamaIndex use."""
+    thread_id: str | None = None
+    """The conversation, for the host's prompt cache; None: the one that LlamaIndex's tags name."""
     tokenizer_path: str | None = Field(default=None, alias="tokenizer")
     """Path of Kimi's ``tiktoken.model``; None: looked for in the Hugging Face cache. Given as ``tokenizer=``, as in
     every model of this package; the property of that name is what counts."""
@@ -174,7 +179,7 @@ class Kimi(DropIn, PracticedFunctionCallingLLM):
 
     def _settings(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         return layered(
-            self._own_settings(extra_body=self.additional_kwargs),
+            self._own_settings(extra_body=self.additional_kwargs, thread_id=self.thread_id),
             kwargs,
             takes=_CALL_FIELDS,
             instead="build another Kimi",
@@ -184,4 +189,4 @@ class Kimi(DropIn, PracticedFunctionCallingLLM):
         return counter(self.tokenizer_path)
 
 
-_CALL_FIELDS = CALL_FIELDS | {"allow_parallel_tool_calls"}
+_CALL_FIELDS = CALL_FIELDS | {"allow_parallel_tool_calls", "thread_id"}

@@ -280,4 +280,4 @@ _TAKEN_OVER = (
     "callback_manager", "system_prompt", "messages_to_prompt", "completion_to_prompt", "output_parser",
     "pydantic_program_mode", "query_wrapper_prompt",
 )  # fmt: skip
-_OURS = (CALL_FIELDS | {"allow_parallel_tool_calls"}) - {"timeout", "deadline", "stall_timeout"}
+_OURS = (CALL_FIELDS | {"allow_parallel_tool_calls", "thread_id"}) - {"timeout", "deadline", "stall_timeout"}
