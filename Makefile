@@ -40,6 +40,7 @@ $(PEERS)/.made: pyproject.toml tests/peers/requirements.txt
 peers: $(PEERS)/.made
 	$(PEERS)/bin/python -m pytest -o addopts="-q --strict-markers --import-mode=importlib" tests/peers
 
+# Every benchmark; those that miss a peer make the environment of benchmarks/peers.txt and go on in it.
 bench: $(VENV)/.dev
 	$(BIN)/python -m benchmarks
 

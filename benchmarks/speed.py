@@ -26,9 +26,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from benchmarks.environment import elsewhere
 from benchmarks.server import serving
 
 KEY = "sk-not-a-key"
+PEERS = ("langchain_openai", "langchain_deepseek", "langchain_moonshot", "litellm", "llama_index.llms.openai_like")
+"""What is measured beside ours; what is not installed here brings the run into the environment of the benchmarks."""
 CHUNKS = 2_000
 MESSAGE = "Is water wet?"
 
@@ -516,6 +519,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", default="", help="measure only rows whose name holds this text")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     chosen = parser.parse_args(arguments)
+    status = elsewhere("speed", arguments, PEERS)
+    if status is not None:
+        return status
     os.environ.setdefault("LANGSMITH_TRACING", "false")
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # importing it would ask the network else
     results: list[Result] = []

@@ -27,6 +27,7 @@ from typing import Any, Protocol
 
 from jsonschema import Draft202012Validator
 
+from benchmarks.environment import elsewhere, missing
 from refrase_integrations.simulator import KimiSimulator, Reply
 
 REAL = Path(__file__).parents[1] / "tests" / "kimi" / "real_schemas"
@@ -230,13 +231,13 @@ def _llamaindex(build: Callable[[Route, str], Any]) -> Client:
 
 
 CLIENTS: dict[str, tuple[Callable[[], Client], str]] = {
-    "openai SDK": (openai_sdk, "pip install openai"),
-    "ChatOpenAI": (chat_openai, "pip install langchain-openai"),
-    "ChatKimi": (chat_kimi, "pip install 'refrase-integrations[langchain]'"),
-    "OpenAILike": (openai_like, "pip install llama-index-llms-openai-like"),
-    "llamaindex.Kimi": (llamaindex_kimi, "pip install 'refrase-integrations[llamaindex]'"),
+    "openai SDK": (openai_sdk, "openai"),
+    "ChatOpenAI": (chat_openai, "langchain_openai"),
+    "ChatKimi": (chat_kimi, "langchain_core"),
+    "OpenAILike": (openai_like, "llama_index.llms.openai_like"),
+    "llamaindex.Kimi": (llamaindex_kimi, "llama_index.core"),
 }
-"""By name: how to get the client, and what to install where it is absent."""
+"""By name: how to get the client, and the module that it needs."""
 OURS = ("ChatKimi", "llamaindex.Kimi")
 
 
@@ -681,7 +682,7 @@ class Result:
     routes: dict[str, dict[str, Tally]]
     """By client and route."""
     skipped: dict[str, str]
-    """Clients that are not installed, and how to install them."""
+    """Clients that are not installed, and the module that is missing."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as JSON takes it."""
@@ -715,12 +716,11 @@ def run(requests: int = 2000, seed: int = 1, clients: Sequence[str] = tuple(CLIE
         for host in hosts.values():
             stack.enter_context(host.simulator)
         for name in clients:
-            build, install = CLIENTS[name]
-            try:
-                client = build()
-            except ImportError:
-                result.skipped[name] = install
+            build, module = CLIENTS[name]
+            if missing([module]):
+                result.skipped[name] = module
                 continue
+            client = build()
             result.tallies[name], result.routes[name] = Tally(), {route.name: Tally() for route in ROUTES}
             for host in hosts.values():
                 host.simulator.reset()
@@ -778,7 +778,7 @@ def table(result: Result) -> str:
         rows.append((name, str(counts["meant"]), *ends, str(counts["carried"]), accuracy, *last))
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines += [f"{name}: skipped, not installed: {install}" for name, install in result.skipped.items()]
+    lines += [f"{name}: skipped, {module} is not installed" for name, module in result.skipped.items()]
     return "\n".join(lines)
 
 
@@ -792,7 +792,7 @@ def verdict(result: Result) -> list[str]:
     ]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run the benchmark and print its table.
 
     Returns 0 where each call that was meant reached our clients' users as it was meant or as an error that the model can
@@ -804,9 +804,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="file for all counts, by client and host")
     parser.add_argument("--client", action="append", choices=[*CLIENTS], help="only this client; may be repeated")
     options = parser.parse_args(arguments)
+    clients = options.client or tuple(CLIENTS)
+    status = elsewhere("tool_accuracy", arguments, [CLIENTS[name][1] for name in clients])
+    if status is not None:
+        return status
     warnings.simplefilter("ignore")
     logging.getLogger("refrase_integrations").setLevel(logging.ERROR)
-    result = run(options.requests, options.seed, options.client or tuple(CLIENTS))
+    result = run(options.requests, options.seed, clients)
     print(table(result))
     if options.json:
         options.json.write_text(json.dumps(result.as_dict(), indent=2) + "\n", encoding="utf-8")
@@ -816,4 +820,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import venv
 from pathlib import Path
 from typing import Any
 
 import pytest
 from langchain_core.tools import tool
 
-from benchmarks import prompts, tool_accuracy
+from benchmarks import environment, prompts, tool_accuracy
 from benchmarks.tool_accuracy import (
     CLIENTS,
     ENDS,
@@ -59,13 +60,12 @@ def test_peers_lose_calls_on_the_same_requests(result: Result) -> None:
         assert tally.counts["lost"] > result.tallies["ChatKimi"].counts["lost"]
 
 
-def test_the_table_names_every_client_and_what_to_install(result: Result) -> None:
+def test_the_table_names_every_client_and_what_is_missing(result: Result) -> None:
     lines = table(result).splitlines()
     assert [line.split("  ")[0].split(":")[0] for line in lines[1:]] == [*result.tallies, *result.skipped]
     assert "100.00%" in next(line for line in lines if line.startswith("ChatKimi"))
-    for name, install in result.skipped.items():
-        assert f"{name}: skipped, not installed: {install}" in lines
-        assert install.startswith("pip install")
+    for name, module in result.skipped.items():
+        assert f"{name}: skipped, {module} is not installed" in lines
     assert {*result.tallies, *result.skipped} == {*CLIENTS}
 
 
@@ -100,6 +100,49 @@ def test_compaction_loses_nothing_and_its_savings_are_told() -> None:
     assert "compact, cold: 12.00" in told
     for language in ("en", "zh"):
         assert 9_000 < estimate.text(prompts.long_prompt(language)) < 11_000
+
+
+# -- the environment of the peers ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def there(tmp_path: Path) -> Path:
+    """An environment that counts as made: this one's packages, and no others."""
+    place = tmp_path / "there"
+    venv.create(place, system_site_packages=True)
+    library = next(place.glob("lib/python*/site-packages"), place / "Lib" / "site-packages")
+    (library / "here.pth").write_text("\n".join(path for path in sys.path if path.endswith("site-packages")))
+    (library / "a_peer.py").write_text("")
+    (place / ".made").write_text(environment.fingerprint())
+    return place
+
+
+def test_what_is_all_here_runs_here(there: Path) -> None:
+    assert environment.elsewhere("tool_accuracy", [], ["json", "benchmarks.speed"], there) is None
+    assert environment.missing(["json", "no_such.module", "json.no_such"]) == ["no_such.module", "json.no_such"]
+
+
+def test_what_misses_a_peer_runs_in_the_environment(
+    there: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    few = ["--requests", "2", "--client", "openai SDK"]
+    assert environment.elsewhere("tool_accuracy", few, ["json", "a_peer"], there) == 0
+    told = capfd.readouterr()
+    assert "openai SDK" in told.out
+    assert f"not installed here: a_peer; going on in {there}" in told.err
+    assert environment.elsewhere("tool_accuracy", ["--requests", "no"], ["a_peer"], there) == 2, "its own exit status"
+
+
+def test_in_the_environment_what_is_missing_is_left_out(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "prefix", str(there))
+    assert environment.elsewhere("tool_accuracy", [], ["a_peer"], there) is None
+
+
+def test_an_environment_that_cannot_be_made_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    assert environment.elsewhere("tool_accuracy", [], ["a_peer"], tmp_path / "file" / "there") is None
+    assert "cannot be made" in capfd.readouterr().err
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
@@ -196,7 +239,7 @@ def test_a_client_that_raises_has_refused_what_was_meant(monkeypatch: pytest.Mon
 
         return ask
 
-    monkeypatch.setitem(CLIENTS, "ChatKimi", (broken, ""))
+    monkeypatch.setitem(CLIENTS, "ChatKimi", (broken, "json"))
     tally = run(14, SEED, ["ChatKimi"]).tallies["ChatKimi"]
     assert tally.counts["meant"] == tally.counts["refused"] > 5
     assert tally.counts["failed"] == tally.counts["failed: OSError"] == 14
