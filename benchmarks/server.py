@@ -1,8 +1,8 @@
 """The tiny server that speed is measured against: prepared bytes, in a process of its own.
 
-The address says what it answers: ``http://127.0.0.1:PORT/KIND/CHUNKS/v1``, KIND being text, reasoning, tools or arguments. It is
-no simulator: it reads no request beyond its length, so that nearly all the time of a call is the client's.
-"""
+The address says what it answers: ``http://127.0.0.1:PORT/KIND/CHUNKS/v1``, KIND being text, code, reasoning, tools or
+arguments. It is no simulator: it reads no request beyond its length, so that nearly all the time of a call is the
+client's.
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ def deltas(kind: str, chunks: int) -> list[dict[str, Any]]:
     """Return the deltas of a streamed reply."""
     if kind == "text":
         return [{"content": f"word{number} "} for number in range(chunks)]
+    if kind == "code":
+        pieces = ("if a", " < b:", "\n", "    print(", '"<b>"', ")\n")
+        return [{"content": pieces[number % len(pieces)]} for number in range(chunks)]
     if kind == "reasoning":
         return [*({"reasoning_content": f"word{number} "} for number in range(chunks - 1)), {"content": "So."}]
     if kind == "tools":

@@ -162,6 +162,19 @@ def test_the_command(tmp_path: Path) -> None:
     assert "tool_accuracy" in unknown.stderr
 
 
+def test_the_command_for_recovery() -> None:
+    """It runs; its figures are no matter of a test."""
+    done = command("recovery", "--rounds", "1")
+    assert done.returncode in (0, 1), done.stderr
+    *lines, goal = done.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        "pipeline, text", "pipeline, reasoning",
+        "ChatKimi.stream, text", "ChatKimi.stream, reasoning", "ChatKimi.stream, code",
+    ]  # fmt: skip
+    assert goal.startswith("goal 1.03: ")
+    assert ("missed" in goal) is (done.returncode == 1)
+
+
 # -- the judgement ---------------------------------------------------------------------------------------
 
 FILES: dict[str, Any] = {

@@ -100,6 +100,17 @@ class Step(Protocol):
         """The reply is over: return what was held back, notes, perhaps a corrected finish reason or a followup."""
 
 
+class DozingStep(Step, Protocol):
+    """A step that looks for the model's markup. Where it stands first, other text passes it by while it is idle."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether text without markup would pass as it is."""
+
+    def catch_up(self, content: str, reasoning: str) -> None:
+        """Take note of what passed by; called before the next delta that it sees, or the end."""
+
+
 @dataclass(frozen=True)
 class Call:
     """One user's call: the body as the user meant it, and what only the caller can know."""

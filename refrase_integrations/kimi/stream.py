@@ -12,9 +12,20 @@ from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 from refrase_integrations.errors import ReplyError
-from refrase_integrations.kimi.practice import Change, Delta, Followup, Mode, Practice, Prepared, Step, Takes
+from refrase_integrations.kimi.practice import (
+    Change,
+    Delta,
+    DozingStep,
+    Followup,
+    Mode,
+    Practice,
+    Prepared,
+    Step,
+    Takes,
+)
 from refrase_integrations.kimi.practices import healing
 from refrase_integrations.kimi.prepare import STOPS, prepare
+from refrase_integrations.kimi.tokenformat import may_hold_markup
 from refrase_integrations.kimi.usage import add_usage, latest_usage, read_usage
 from refrase_integrations.kimi.wire import Chunk, FunctionCall, ToolCall, Usage, put
 
@@ -183,6 +194,13 @@ class _Line:
         self._content: list[str] = []
         self._reasoning: list[str] = []
         self._goes_on = False
+        self._behind = self._steps[1:]
+        self._dozes = bool(self._steps) and self._steps[0].dozes
+        self._marked = False
+        """The latest piece has a ``<`` in it."""
+        self._asleep: tuple[int, int] | None = None
+        """Pieces of content and reasoning that the first step has seen, while it dozes."""
+        self._doze()
         self.followup: Followup | None = None
 
     def received(self) -> Received:
@@ -194,7 +212,7 @@ class _Line:
         self._goes_on = True
 
     def open(self, extra: dict[str, Any]) -> list[Delta]:
-        return self._through([{"extra": extra}], 0) if extra else []
+        return self._through([{"extra": extra}], self._steps) if extra else []
 
     def feed(self, choice: Mapping[str, Any]) -> list[Delta]:
         whole = choice.get("message")
@@ -210,24 +228,34 @@ class _Line:
             self._assembler.feed([{"index": 0, "function": raw["function_call"]}], whole=whole is not None)
         if choice.get("logprobs"):
             delta.setdefault("extra", {})["logprobs"] = choice["logprobs"]
-        return self._through([delta], 0) if delta else []
+        if not delta:
+            return []
+        if not self._dozes:
+            return self._through([delta], self._steps)
+        if self._asleep is not None and not (self._marked and _may_hold_markup(delta)):
+            return self._through([delta], self._behind)
+        self._wake(delta)
+        out = self._through([delta], self._steps)
+        self._doze()
+        return out
 
     def close(self, usage: Usage | None) -> list[Delta]:
         out: list[Delta] = []
+        self._wake({})
         calls, notes = self._assembler.calls()
         if notes:
             self._prepared.report.heal(ASSEMBLY, notes)
         if usage is not None:
-            out += self._through([{"usage": usage}], 0)
+            out += self._through([{"usage": usage}], self._steps)
         if calls:
-            out += self._through([{"tool_calls": calls}], 0)
+            out += self._through([{"tool_calls": calls}], self._steps)
         finish = self._finish
         for number, step in enumerate(self._steps):
             if self.followup is not None and self.followup.takes != "calls":
                 break  # what the later steps hold belongs to a reply that the next one replaces
             for delta in step.close(finish):
                 finish = delta.get("finish_reason") or finish
-                out += self._through([delta], number + 1)
+                out += self._through([delta], self._steps[number + 1 :])
         self._finish = finish
         return out
 
@@ -245,17 +273,20 @@ class _Line:
     def _read(self, raw: Mapping[str, Any]) -> Delta:
         delta: Delta = {}
         content = raw.get("content")
+        self._marked = False
         if content:
-            delta["content"] = content if isinstance(content, str) else _text_of_parts(content)
-            self._content.append(delta["content"])
+            delta["content"] = said = content if isinstance(content, str) else _text_of_parts(content)
+            self._content.append(said)
+            self._marked = "<" in said
         if self._goes_on:  # it may reason about how to go on: not what led to the text
             return delta
         # An empty string means "reasoned, nothing said" and is kept; null means nothing. Text goes before no text.
-        said = [(key, text) for key in self._dialect.reasoning_in if isinstance(text := raw.get(key), str)]
-        key, reasoning = next((pair for pair in said if pair[1]), said[0] if said else (None, None))
+        found = [(key, text) for key in self._dialect.reasoning_in if isinstance(text := raw.get(key), str)]
+        key, reasoning = next((pair for pair in found if pair[1]), found[0] if found else (None, None))
         if reasoning is not None and (reasoning or self._reasoning_key is None):
             delta["reasoning"] = reasoning
             self._reasoning.append(reasoning)
+            self._marked = self._marked or "<" in reasoning
             if self._reasoning_key is None:
                 self._reasoning_key = key
                 delta["extra"] = {"reasoning_key": key}
@@ -264,8 +295,21 @@ class _Line:
             _merge_details(self._details, details)
         return delta
 
-    def _through(self, deltas: list[Delta], start: int) -> list[Delta]:
-        for step in self._steps[start:] if start else self._steps:
+    def _doze(self) -> None:
+        """Let plain text pass the first step by, as long as it looks for markup only."""
+        if self._dozes and self._steps[0].idle:
+            self._asleep = (len(self._content), len(self._reasoning))
+
+    def _wake(self, current: Delta) -> None:
+        """Tell the first step what passed it by before ``current``."""
+        if self._asleep is not None:
+            (content, reasoning), self._asleep = self._asleep, None
+            missed = self._content[content : len(self._content) - ("content" in current)]
+            thought = self._reasoning[reasoning : len(self._reasoning) - ("reasoning" in current)]
+            self._steps[0].catch_up("".join(missed), "".join(thought))
+
+    def _through(self, deltas: list[Delta], steps: list[_Governed]) -> list[Delta]:
+        for step in steps:
             if len(deltas) == 1:
                 deltas = step.feed(deltas[0])
             else:
@@ -283,6 +327,10 @@ class _Line:
         return delta
 
 
+def _may_hold_markup(delta: Delta) -> bool:
+    return may_hold_markup(delta.get("content", "")) or may_hold_markup(delta.get("reasoning", ""))
+
+
 _HANDED_OUT: Mapping[Takes, frozenset[str]] = {
     "all": frozenset(),
     "answer": frozenset({"reasoning"}),
@@ -297,6 +345,17 @@ class _Governed:
 
     def __init__(self, practice: Practice, mode: Mode, step: Step, prepared: Prepared) -> None:
         self._practice, self._mode, self._step, self._prepared = practice, mode, step, prepared
+
+    @property
+    def dozes(self) -> bool:
+        return hasattr(self._step, "catch_up")
+
+    @property
+    def idle(self) -> bool:
+        return cast(DozingStep, self._step).idle
+
+    def catch_up(self, content: str, reasoning: str) -> None:
+        cast(DozingStep, self._step).catch_up(content, reasoning)
 
     def feed(self, delta: Delta) -> list[Delta]:
         made = self._step.feed(delta)

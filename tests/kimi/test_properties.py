@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from refrase_integrations.errors import PracticeError
 from refrase_integrations.kimi.catalogue import find_host, find_model
 from refrase_integrations.kimi.dialect import compile_dialect
-from refrase_integrations.kimi.practice import Call
+from refrase_integrations.kimi.practice import Call, Practice
+from refrase_integrations.kimi.practices import register_practice, unregister_practice
 from refrase_integrations.kimi.prepare import prepare
 from refrase_integrations.kimi.settings import Practices
 from refrase_integrations.kimi.stream import Healer, fold
@@ -208,6 +209,21 @@ TOOL = {
 }
 
 
+@st.composite
+def interleaved(draw: st.DrawFn, channels: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Merge channels in any way that keeps the order within each; two pieces may come in one delta."""
+    left, merged = [list(channel) for channel in channels if channel], list[dict[str, Any]]()
+    while left:
+        channel = left[draw(st.integers(0, len(left) - 1))]
+        piece = channel.pop(0)
+        if merged and not piece.keys() & merged[-1].keys() and draw(st.booleans()):
+            merged[-1] = {**merged[-1], **piece}
+        else:
+            merged.append(piece)
+        left = [channel for channel in left if channel]
+    return merged
+
+
 @settings(max_examples=400, deadline=None)
 @given(st.lists(pieces, max_size=12), st.text(max_size=8), st.data(), dialects)
 def test_any_chunking_of_a_reply_heals_to_the_same(content: list[str], reasoning: str, data: Any, dialect: int) -> None:
@@ -222,12 +238,15 @@ def test_any_chunking_of_a_reply_heals_to_the_same(content: list[str], reasoning
         places = sorted(data.draw(st.sets(st.integers(0, len(whole)), max_size=6)))
         return [whole[a:b] for a, b in zip([0, *places], [*places, len(whole)], strict=True)]
 
-    deltas: list[dict[str, Any]] = [{key: piece} for piece in cut(reasoning)] + [{"content": p} for p in cut(text)]
+    channels: list[list[dict[str, Any]]] = [[{key: p} for p in cut(reasoning)], [{"content": p} for p in cut(text)]]
     call = {"index": 0, "id": "functions.f:0", "type": "function"}
     if with_call:
         first, *rest = cut(arguments)
-        deltas.append({"tool_calls": [{**call, "function": {"name": "f", "arguments": first}}]})
-        deltas.extend({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} for piece in rest)
+        head = {"tool_calls": [{**call, "function": {"name": "f", "arguments": first}}]}
+        channels.append([head, *({"tool_calls": [{"index": 0, "function": {"arguments": p}}]} for p in rest)])
+    # Reasoning in the content has no place of its own beside that of the other channel: then one comes first.
+    first_of_all = channels.pop(0) if "<think>" in text else []
+    deltas = first_of_all + data.draw(interleaved(channels))
     finish = "tool_calls" if with_call else "stop"
     chunks = [{"id": "r-1", "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
     chunks.append({"id": "r-1", "choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
@@ -238,6 +257,50 @@ def test_any_chunking_of_a_reply_heals_to_the_same(content: list[str], reasoning
 
     practices = Practices(reasoning_as_answer=data.draw(st.sampled_from(["off", "apply"])))
     assert _healed(body, dialect, chunks, practices) == _healed(body, dialect, whole, practices)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(pieces, max_size=12), st.lists(pieces, max_size=6), st.data(), dialects)
+def test_no_character_is_lost_where_nothing_may_be_recovered(
+    content: list[str], reasoning: list[str], data: Any, dialect: int
+) -> None:
+    """Without tools all markup of calls stays text, whatever the order in which it comes."""
+    said, thought = ([p for p in pieces_ if p.strip("<|") and "think" not in p] for pieces_ in (content, reasoning))
+    deltas = data.draw(interleaved([[{"reasoning_content": p} for p in thought], [{"content": p} for p in said]]))
+    chunks = [{"id": "r-1", "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    chunks.append({"id": "r-1", "choices": [{"index": 0, "delta": {"content": "."}, "finish_reason": "stop"}]})
+    healed = _healed({"model": "m", "messages": [HELLO], "stream": True}, dialect, chunks, Practices())
+    assert (healed["content"], healed["reasoning"]) == ("".join(said) + ".", "".join(thought))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(pieces, max_size=14), st.lists(pieces, max_size=4), st.data(), dialects)
+def test_text_that_passes_a_dozing_step_by_is_healed_as_if_it_had_seen_it(
+    content: list[str], reasoning: list[str], data: Any, dialect: int
+) -> None:
+    deltas = data.draw(interleaved([[{"reasoning_content": p} for p in reasoning], [{"content": p} for p in content]]))
+    chunks = [{"id": "r-1", "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    chunks.append({"id": "r-1", "choices": [{"index": 0, "delta": {"content": "."}, "finish_reason": "stop"}]})
+    body: Any = {"model": "m", "messages": [HELLO], "tools": [TOOL], "stream": True}
+    dozing = _healed(body, dialect, chunks, Practices())
+    register_practice(Practice(id="awake", statement="", sources=(), heal=lambda _: Awake()), after="output-budget")
+    try:
+        assert _healed(body, dialect, chunks, Practices()) == dozing
+    finally:
+        unregister_practice("awake")
+
+
+class Awake:
+    """Stands before the others, so that the next one is not the first and sees everything."""
+
+    def feed(self, delta: Any) -> Any:
+        return [delta]
+
+    def close(self, finish_reason: str | None) -> Any:
+        return []
+
+
+HELLO = {"role": "user", "content": "Hi."}
 
 
 def _healed(body: Any, dialect: int, chunks: list[Any], practices: Practices) -> Any:

@@ -19,6 +19,7 @@ from refrase_integrations.kimi.tokenformat import (
     Section,
     Text,
     ThinkSplitter,
+    may_hold_markup,
     write_section,
 )
 
@@ -124,3 +125,22 @@ def test_malformed_arguments_pass_through(arguments: str) -> None:
     (section,) = run(K2Parser(), [write_section([("f", arguments)])])
     assert isinstance(section, Section)
     assert [call.arguments for call in section.calls] == [arguments]
+
+
+@settings(max_examples=600, deadline=None)
+@given(chunked())
+@example(("a < b <| c", ["a < b ", "<", "| c"]))
+def test_a_piece_that_cannot_hold_markup_is_text_to_a_parser_that_is_idle(text: tuple[str, list[str]]) -> None:
+    for name in ("k2", "k2-small", "k3", "k3-small", "think"):
+        parser = PARSERS[name]()
+        for piece in text[1]:
+            idle = parser.idle
+            events = parser.feed(piece)
+            if idle and not may_hold_markup(piece):
+                assert events == ([Text(piece)] if piece else []), name
+                assert parser.idle
+
+
+def test_what_may_hold_markup() -> None:
+    assert not any(map(may_hold_markup, ["", "a < b", "<b>", "</div>", "x <= y", "<3", "a <\n", "< "]))
+    assert all(map(may_hold_markup, ["<", "a </", "<|", "a<think>", "</think>", "<t", "x <table"]))

@@ -74,6 +74,20 @@ class _Recover:
     def _parser(self, tools: Iterable[Tool]) -> K2Parser | K3Parser:
         return K2Parser(tools) if self._native == "k2" else K3Parser()
 
+    @property
+    def idle(self) -> bool:
+        """Nothing is held back, no reasoning is open: text without markup passes as it is."""
+        return self._content.idle and self._reasoning.idle and (self._think is None or self._think.idle)
+
+    def catch_up(self, content: str, reasoning: str) -> None:
+        """Tell the parsers what passed by: they count code fences."""
+        if self._think:
+            self._think.feed(content)
+        self._content.feed(content)
+        self._reasoning.feed(reasoning)
+        self._spoke = self._spoke or bool(content.strip())
+        self._saw({"content": content, "reasoning": reasoning})
+
     def feed(self, delta: Delta) -> Sequence[Delta]:
         if "tool_calls" in delta:
             self._structured.extend(delta["tool_calls"])

@@ -8,6 +8,7 @@ caller's decision.
 from refrase_integrations.kimi.tokenformat.events import Event, NativeCall, Reasoning, Section, Tag, Text
 from refrase_integrations.kimi.tokenformat.k2 import K2Parser, native_id, split_native_id, write_section
 from refrase_integrations.kimi.tokenformat.k3 import K3Parser
+from refrase_integrations.kimi.tokenformat.markers import may_hold_markup
 from refrase_integrations.kimi.tokenformat.think import ThinkSplitter
 from refrase_integrations.kimi.tokenformat.tokens import (
     CONTROL_TOKENS,
@@ -32,6 +33,7 @@ __all__ = [
     "Text",
     "ThinkSplitter",
     "contains_section_tokens",
+    "may_hold_markup",
     "native_id",
     "neutralise",
     "restore",

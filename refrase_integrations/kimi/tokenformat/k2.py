@@ -65,9 +65,14 @@ class K2Parser:
         self._bare = False  # the open section is a call without section markers
         self._calls = 0
 
+    @property
+    def idle(self) -> bool:
+        """Whether text without markup would be text, and nothing else."""
+        return self._section is None and not self._scanner.holding
+
     def feed(self, text: str) -> list[Event]:
         """Take a chunk of the reply, return what can be told."""
-        if "<" not in text and self._section is None and not self._scanner.holding:
+        if "<" not in text and self.idle:
             self._fences.add(text)
             return [Text(text)] if text else []
         out = Outbox()

@@ -57,6 +57,11 @@ class K3Parser:
         self._last = ""  # name of the tag whose end ends the section
         self._calls = 0
 
+    @property
+    def idle(self) -> bool:
+        """Whether text without markup would be text, and nothing else."""
+        return self._section is None and self._tag is None and not self._scanner.holding and not self._thinking
+
     def feed(self, text: str) -> list[Event]:
         """Take a chunk of the reply, return what can be told."""
         plain = self._section is None and self._tag is None and not self._scanner.holding

@@ -10,6 +10,14 @@ from refrase_integrations.kimi.tokenformat.events import Event, Reasoning, Text
 _FENCE = re.compile("`{3,}")
 
 
+_MARKUP = re.compile(r"<(?:[|t]|/t|/?\Z)")
+
+
+def may_hold_markup(text: str) -> bool:
+    """Return whether a piece of text may have markup of Kimi's in it, or the beginning of some: ``<|``, ``<think>``."""
+    return "<" in text and _MARKUP.search(text) is not None
+
+
 class MarkerSet:
     """Markers to look for. Each starts with ``<`` and has no other ``<`` in it.
 

@@ -36,6 +36,11 @@ class ThinkSplitter:
         self._scanner = Scanner(_MARKERS)
         self._fences = Fences()
 
+    @property
+    def idle(self) -> bool:
+        """Whether text without markup would be text, and nothing else."""
+        return not self._inside and not self._section and not self._scanner.holding
+
     def feed(self, text: str) -> list[Event]:
         """Take a chunk of content, return what can be told."""
         if "<" not in text and not self._scanner.holding:
