@@ -3,6 +3,7 @@
 The address says what it answers: ``http://127.0.0.1:PORT/KIND/CHUNKS/v1``, KIND being text, code, reasoning, tools or
 arguments. It is no simulator: it reads no request beyond its length, so that nearly all the time of a call is the
 client's.
+"""
 
 from __future__ import annotations
 
