@@ -67,6 +67,28 @@ def test_valid_passes_unchanged_and_invalid_is_mended_or_refused(case: dict[str,
     assert schema == before
 
 
+@pytest.mark.parametrize("case", [*cases()])
+def test_the_linter_names_what_moonshot_refuses_and_where_nothing_mends_it(case: dict[str, Any]) -> None:
+    try:
+        schema = json.loads(case["schema_text"])
+    except ValueError:
+        return
+    findings = lint_tools([{"type": "function", "function": {"name": "book", "parameters": schema}}])
+    if not case["valid"]:
+        assert findings
+    assert all(finding.tool == "book" and finding.message and finding.fix for finding in findings)
+    path = refused_at(schema) if isinstance(schema, dict) else None
+    assert path is None or path in {finding.path for finding in findings}
+
+
+def refused_at(schema: Any) -> str | None:
+    try:
+        normalise(schema, root="object")
+    except InvalidToolSchema as refused:
+        return refused.path
+    return None
+
+
 # -- published tools -----------------------------------------------------------------------------------------
 
 
