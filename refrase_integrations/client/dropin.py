@@ -70,6 +70,8 @@ class DropIn(BaseModel):
     """How often a reply that was cut at the output limit is carried on."""
     stream_usage: bool = True
     """Whether to ask for usage in streams."""
+    live_tools: list[str] | None = None
+    """Names of tools that bring live data, beside those whose names or descriptions say so."""
     extra_body: dict[str, Any] | None = None
     """Your own body fields: they go out as they are, merged last."""
     default_headers: dict[str, str] | None = Field(default=None, repr=False, exclude=True)

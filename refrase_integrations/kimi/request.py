@@ -5,7 +5,7 @@ An adapter turns its framework's messages, tools and schemas into wire form; wha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, cast
@@ -26,6 +26,7 @@ from refrase_integrations.kimi.wire import Body, Message, Tool
 MODEL_FIELDS = (
     "model", "thinking", "reasoning_effort", "temperature", "top_p", "presence_penalty", "frequency_penalty", "seed",
     "stop", "max_tokens", "timeout", "deadline", "stall_timeout", "stream_usage", "continue_on_length",
+    "live_tools",
 )  # fmt: skip
 """What a model has a field for and a call may override."""
 
@@ -56,7 +57,7 @@ def layered(
         instead: what to do instead of changing the host per call, for the error.
 
     Returns:
-        Every setting of the call. ``practices`` are merged key by key, ``extra_body`` too.
+        Every setting of the call. ``practices`` are merged key by key, ``extra_body`` too; ``live_tools`` add up.
 
     Raises:
         ConfigurationError: an argument is unknown, or belongs to the model.
@@ -71,6 +72,7 @@ def layered(
         )
     settings = {**own, **{name: value for name, value in arguments.items() if value is not None}}
     settings["practices"] = Practices.merged(arguments.get("practices"), own.get("practices"))
+    settings["live_tools"] = _names(own.get("live_tools")) | _names(arguments.get("live_tools"))
     settings["extra_body"] = {**(own.get("extra_body") or {}), **(arguments.get("extra_body") or {})}
     return settings
 
@@ -106,7 +108,6 @@ def build_call(
     count: TokenCounter,
     thinking: bool | None = None,
     thread_id: str | None = None,
-    live_tools: frozenset[str] = frozenset(),
     now: datetime | None = None,
     salt: str = "",
     origins: Sequence[Any] = (),
@@ -122,7 +123,6 @@ def build_call(
         count: the model's token counter.
         thinking: the user's wish, from `dialect_of`.
         thread_id: of the conversation, where the framework knows one.
-        live_tools: names of the tools that the user marked as live.
         now: the time of the call.
         salt: distinguishes the tool-call ids of replies to which the host gave no response id.
         origins: the framework's own messages, one for each of ``messages``; see `Call.origins`.
@@ -156,7 +156,7 @@ def build_call(
         auto=auto,
         extra=settings.get("extra_body") or {},
         thread_id=thread_id,
-        live_tools=live_tools,
+        live_tools=_names(settings.get("live_tools")),
         now=now,
         salt=salt,
         origins=tuple(zip(messages, origins, strict=True)) if origins else (),
@@ -171,6 +171,12 @@ def _times(name: str, value: Any) -> int:
     return value
 
 
+def _names(value: Any) -> frozenset[str]:
+    if isinstance(value, str) or not all(isinstance(name, str) for name in value or ()):
+        raise ConfigurationError("live_tools must be a list of tool names, such as ['web_search']")
+    return frozenset(value or ())
+
+
 def prompt_call(
     model: str,
     host: HostProfile,
@@ -179,6 +185,7 @@ def prompt_call(
     tools: list[Tool] | None,
     practices: Practices,
     now: datetime,
+    live_tools: Iterable[str] = (),
 ) -> Call:
     """Build the call of a surface that changes the prompt alone, while somebody else sends the request.
 
@@ -189,6 +196,7 @@ def prompt_call(
         tools: the tools that the model has; None: unknown.
         practices: how each practice applies; only those on the prompt act.
         now: the time of the call.
+        live_tools: names of the tools that the user marked as live.
     """
     body: Body = {"model": model, "messages": messages}
     if tools:
@@ -200,6 +208,7 @@ def prompt_call(
         count=counter(),
         scope="messages",
         tools_known=tools is not None,
+        live_tools=frozenset(live_tools),
         now=now,
     )
 

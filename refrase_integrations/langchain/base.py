@@ -30,7 +30,7 @@ from refrase_integrations.kimi.wire import Chunk
 from refrase_integrations.langchain.failures import classified
 from refrase_integrations.langchain.messages import Decoder, encode
 from refrase_integrations.langchain.structured import Method, response_format, structured_output
-from refrase_integrations.langchain.tools import wire_tools
+from refrase_integrations.langchain.tools import marked_live, wire_tools
 
 
 class PracticedChatModel(BaseChatModel):
@@ -158,6 +158,7 @@ class PracticedChatModel(BaseChatModel):
         if isinstance(formed.get("response_format"), type):
             formed["response_format"] = response_format(formed["response_format"])
         if formed.get("tools"):
+            formed["live_tools"] = marked_live(formed["tools"]) | formed["live_tools"]
             formed["tools"] = wire_tools(formed["tools"], formed.get("strict"))
         return build_call(
             formed,
@@ -186,7 +187,8 @@ class PracticedChatModel(BaseChatModel):
 
         Args:
             tools: functions, `BaseTool`s, pydantic or TypedDict classes, OpenAI, Anthropic or MCP dicts, builtin
-                functions such as ``{"type": "builtin_function", "function": {"name": "$web_search"}}``.
+                functions such as ``{"type": "builtin_function", "function": {"name": "$web_search"}}``. One that brings
+                live data may say so: the tag ``"live"``, or the metadata ``{"live": True}``.
             tool_choice: "auto", "none", "any" / "required" / True, a tool's name, or the wire form. A choice the model
                 does not take becomes "auto" with one bounded re-ask.
             strict: whether arguments must follow the schema; None leaves it to the host.
@@ -199,6 +201,8 @@ class PracticedChatModel(BaseChatModel):
             ConfigurationError: something is no tool, or no tool choice.
         """
         formed = wire_tools(tools, strict)
+        if live := marked_live(tools):
+            kwargs["live_tools"] = sorted(live.union(kwargs.get("live_tools") or ()))
         if tool_choice is not None:
             kwargs["tool_choice"] = wire_choice(tool_choice)
         return self.bind(tools=formed, **kwargs)

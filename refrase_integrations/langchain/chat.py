@@ -42,6 +42,9 @@ class ChatKimi(DropIn, PracticedChatModel):
             lets yours through.
         max_tokens: output limit in tokens, reasoning included. None: the documented default.
         practices: `Practices`, a dict such as ``{"system_prompt": "off"}``, or "off".
+        live_tools: names of tools that bring live data, beside those whose names and descriptions say so. The prompt
+            names them for what may have changed; a tool may say so itself, with the tag ``"live"`` or the metadata
+            ``{"live": True}``.
         timeout: seconds for one request. Default 600.
         deadline: seconds for a whole call, retries, waits and reading the stream included; then `DeadlineExceeded`.
         stall_timeout: seconds without an event after which a stream counts as dead. Default 300.

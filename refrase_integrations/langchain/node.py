@@ -20,7 +20,7 @@ from refrase_integrations.kimi.request import prompt_call
 from refrase_integrations.kimi.settings import Practices
 from refrase_integrations.kimi.wire import Message
 from refrase_integrations.langchain import state as states
-from refrase_integrations.langchain.tools import wire_tools
+from refrase_integrations.langchain.tools import marked_live, wire_tools
 
 
 class RefraseNode(Runnable[Any, Any]):
@@ -86,6 +86,7 @@ class RefraseNode(Runnable[Any, Any]):
         self.model = catalogue.DEFAULT_MODEL if model is None else model
         self.host = host
         self.tools = None if tools is None else wire_tools(tools)
+        self._live = marked_live(tools or ())
         self.practices = Practices.of(practices)
         self.messages_key = messages_key
         self.output_key = None if output_key == messages_key else output_key
@@ -128,7 +129,15 @@ class RefraseNode(Runnable[Any, Any]):
 
     def _call(self, messages: list[Message]) -> Call:
         host, now = find_host(self.host), datetime.now(UTC)
-        return prompt_call(self.model, host, messages, tools=self.tools, practices=self.practices, now=now)
+        return prompt_call(
+            self.model,
+            host,
+            messages,
+            tools=self.tools,
+            practices=self.practices,
+            now=now,
+            live_tools=self._live,
+        )
 
     def _update(self, before: list[BaseMessage], channels: Mapping[str, Any] | None) -> dict[str, Any]:
         after, report = self._refrased(before)

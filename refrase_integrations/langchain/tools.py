@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 from langchain_core.tools import BaseTool
@@ -12,6 +12,15 @@ from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi.wire import Tool
 
 BUILTIN = "builtin_function"
+
+
+def marked_live(tools: Iterable[Any]) -> set[str]:
+    """Return the names of the tools that carry the tag ``"live"`` or the metadata ``{"live": True}``."""
+    return {
+        tool.name
+        for tool in tools
+        if isinstance(tool, BaseTool) and ("live" in (tool.tags or ()) or (tool.metadata or {}).get("live") is True)
+    }
 
 
 def wire_tools(

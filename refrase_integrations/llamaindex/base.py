@@ -37,7 +37,7 @@ from refrase_integrations.kimi.turn import arun, is_structural, run
 from refrase_integrations.kimi.wire import Chunk
 from refrase_integrations.llamaindex.messages import Decoder, encode, selections
 from refrase_integrations.llamaindex.structured import StructuredPrediction, response_format
-from refrase_integrations.llamaindex.tools import wire_tools
+from refrase_integrations.llamaindex.tools import marked_live, wire_tools
 
 
 class PracticedLLM(LLM):
@@ -221,6 +221,7 @@ class PracticedLLM(LLM):
         if isinstance(formed.get("response_format"), type):
             formed["response_format"] = response_format(formed["response_format"])
         if formed.get("tools"):
+            formed["live_tools"] = marked_live(formed["tools"]) | formed["live_tools"]
             formed["tools"] = wire_tools(formed["tools"], formed.get("strict"))
         call = build_call(
             formed,
@@ -270,6 +271,8 @@ class PracticedFunctionCallingLLM(StructuredPrediction, PracticedLLM):
         chosen = kwargs.pop("tool_choice", None)
         if chosen is None and tool_required:
             chosen = "required"
+        if live := marked_live(tools or ()):
+            kwargs["live_tools"] = sorted(live.union(kwargs.get("live_tools") or ()))
         return {
             "messages": messages,
             "tools": wire_tools(tools or (), kwargs.pop("strict", None)),

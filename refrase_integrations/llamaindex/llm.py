@@ -38,6 +38,8 @@ class Kimi(DropIn, PracticedFunctionCallingLLM):
             lets yours through.
         max_tokens: output limit in tokens, reasoning included. None: the documented default.
         practices: `Practices`, a dict such as ``{"system_prompt": "off"}``, or "off".
+        live_tools: names of tools that bring live data, beside those whose names and descriptions say so. The prompt
+            names them for what may have changed; a tool may say so itself: ``tool.live = True``.
         timeout: seconds for one request. Default 600.
         deadline: seconds for a whole call, retries, waits and reading the stream included; then `DeadlineExceeded`.
         stall_timeout: seconds without an event after which a stream counts as dead. Default 300.
@@ -51,8 +53,8 @@ class Kimi(DropIn, PracticedFunctionCallingLLM):
         rate_limiter: one of ``llama_index.core.rate_limiter``.
 
         What a call may override: model, thinking, reasoning_effort, temperature, top_p, presence_penalty,
-        frequency_penalty, seed, stop, max_tokens, timeout, practices, extra_body, thread_id, tools, tool_choice,
-        response_format and the further fields of the request.
+        frequency_penalty, seed, stop, max_tokens, timeout, practices, live_tools, extra_body, thread_id, tools,
+        tool_choice, response_format and the further fields of the request.
 
     Chat:
         ```python

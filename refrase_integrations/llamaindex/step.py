@@ -21,7 +21,7 @@ from refrase_integrations.kimi.request import prompt_call
 from refrase_integrations.kimi.settings import Practices
 from refrase_integrations.kimi.wire import Message
 from refrase_integrations.llamaindex.memory import BLOCK, wire_form
-from refrase_integrations.llamaindex.tools import wire_tools
+from refrase_integrations.llamaindex.tools import marked_live, wire_tools
 
 _ORIGIN = "origin"  # of a wire message: its place among the given ones
 
@@ -106,6 +106,7 @@ class RefraseStep:
         self.model = catalogue.DEFAULT_MODEL if model is None else model
         self.host = host
         self.tools = None if tools is None else wire_tools(tools)
+        self._live = marked_live(tools or ())
         self.practices = Practices.of(practices)
         self._call([])  # an unknown host: better said here than by the first run
 
@@ -178,7 +179,15 @@ class RefraseStep:
 
     def _call(self, messages: list[Message]) -> Call:
         host, now = find_host(self.host), datetime.now(UTC)
-        return prompt_call(self.model, host, messages, tools=self.tools, practices=self.practices, now=now)
+        return prompt_call(
+            self.model,
+            host,
+            messages,
+            tools=self.tools,
+            practices=self.practices,
+            now=now,
+            live_tools=self._live,
+        )
 
 
 def _asks_fresh(messages: Sequence[ChatMessage]) -> bool:

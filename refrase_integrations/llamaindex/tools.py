@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from llama_index.core.tools import BaseTool, FunctionTool
 
 from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi.wire import Tool
+
+
+def marked_live(tools: Iterable[Any]) -> set[str]:
+    """Return the names of the tools whose attribute ``live`` is True: LlamaIndex's tools have no tags."""
+    return {
+        tool.metadata.get_name() for tool in tools if isinstance(tool, BaseTool) and getattr(tool, "live", None) is True
+    }
 
 
 def wire_tools(
