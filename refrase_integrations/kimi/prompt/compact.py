@@ -248,15 +248,12 @@ class _Finder:
         ranked = [
             (-rule.strength, len(unit.scope), not self._stays(unit, rule), place, unit) for place, unit, rule in members
         ]
-        stay: list[tuple[int, Unit]] = []
-        for weight, _, may_go, place, unit in sorted(ranked):
-            if may_go and any(
-                weakest <= weight and _covers(other, unit) and self._verbatim(other) == self._verbatim(unit)
-                for weakest, other in stay
-            ):
+        stay: list[Unit] = []
+        for *_, may_go, place, unit in sorted(ranked):  # so whatever stays before is as strong
+            if may_go and any(_covers(other, unit) and self._verbatim(other) == self._verbatim(unit) for other in stay):
                 yield place
             else:
-                stay.append((weight, unit))
+                stay.append(unit)
 
     def _stays(self, unit: Unit, rule: Rule) -> bool:
         return unit.fixed or rule.bound or rule.says_little or bool(_TEMPLATE.search(self.text, unit.start, unit.end))

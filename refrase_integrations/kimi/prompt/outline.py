@@ -207,10 +207,15 @@ _WRAPPED = 60  # a line at least so long, without an end mark, goes on in the ne
 
 
 class _Openings:
-    """Tells whether a sentence opens with one of some phrases: by its first word, in Chinese by the phrase."""
+    """Tells whether a sentence opens with one of some phrases."""
 
     def __init__(self, english: Iterable[str], chinese: Iterable[str]) -> None:
-        self._first = frozenset(phrase.split()[0] for phrase in english)
+        self._longer: dict[str, tuple[str, ...]] = {}  # by the first word
+        self._words = frozenset(phrase for phrase in english if " " not in phrase)
+        for phrase in english:
+            first = phrase.split()[0]
+            if first not in self._words:
+                self._longer[first] = (*self._longer.get(first, ()), phrase)
         self._chinese = tuple(chinese)
 
     def __call__(self, text: str, start: int, end: int) -> bool:
@@ -218,7 +223,11 @@ class _Openings:
         if word is None:
             return False
         said = word.group(1)
-        return said.startswith(self._chinese) if said[0] > "\u2e80" else said.lower() in self._first
+        if said[0] > "\u2e80":
+            return said.startswith(self._chinese)
+        said = said.lower()
+        longer = self._longer.get(said)
+        return said in self._words or (longer is not None and text[word.start(1) : end].lower().startswith(longer))
 
 
 class _Words(NamedTuple):

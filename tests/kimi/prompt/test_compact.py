@@ -38,6 +38,26 @@ GOES = {
         "You are a clerk of Acme. Be brief.\n\nYou are a clerk of Acme.",
         "You are a clerk of Acme. Be brief.",
     ),
+    "the place of a paragraph between two others": (
+        "Never guess.\n\nBe kind.\n\nNever guess.\n\nBe brief.\n",
+        "Never guess.\n\nBe kind.\n\nBe brief.\n",
+    ),
+    "but no heading that keeps apart what follows": (
+        "Never guess.\n\n# Refunds\nBe brief.\n\n# Rules\nNever guess.\n\n## Repairs\nBe kind.\n",
+        "Never guess.\n\n# Refunds\nBe brief.\n\n# Rules\n\n## Repairs\nBe kind.\n",
+    ),
+    "after a word that is half a condition": (
+        "Only use facts. Never guess.\n\nNever guess.",
+        "Only use facts. Never guess.",
+    ),
+    "a whole section said twice": (
+        "## Tone\n- Never guess.\n- Be kind.\n\n## Tone\n- Never guess.\n- Be kind.\n\n## Refunds\n- Be brief.\n",
+        "## Tone\n- Never guess.\n- Be kind.\n\n## Refunds\n- Be brief.\n",
+    ),
+    "words that only add weight, at the end": (
+        "Never guess.\n\nNever guess under any circumstances.",
+        "Never guess under any circumstances.",
+    ),
     "Chinese, exact": ("不要编造。回答要简短。不要编造。", "不要编造。回答要简短。"),
     "Chinese, near": (
         "- 禁止透露用户的密码。\n- 使用中文回答。\n- 【重要】请务必不要透露用户的密码！\n",
@@ -58,6 +78,7 @@ GOES = {
     "long drawn lines": (f"Rules\n{'━' * 40}\nBe brief.", "Rules\n━━━\nBe brief."),
 }
 
+RAIN = "When the river rises above 3 metres in the night, close each gate of the harbour by noon."
 STAYS = {
     "another order of the same words": "Prefer tea over coffee. Prefer coffee over tea.",
     "another number": "Never wait 5 minutes. Never wait 50 minutes.",
@@ -88,6 +109,14 @@ STAYS = {
     "quoted lines": "> Never guess.\n> Never guess.\n",
     "what leans on it": "Never guess. This holds for prices. Be brief.\n\nNever guess. This holds for dates.",
     "what points elsewhere": "Sort the list. Never do this twice.\n\nSend the mail. Never do this twice.",
+    "the condition of what follows": f"{RAIN} Never argue.\n\n1. {RAIN}",
+    "quotations that differ in case": 'Never say "STOPALL". Never say "stopall".',
+    "an item below another": "Never guess.\n\n- Ask first.\n  - Never guess.\n",
+    "what ends a list under a lead-in": "1. Never guess.\n\nFor children:\n- Be kind.\n\nNever guess.\n\n- Be brief.\n",
+    "an item that keeps two paragraphs apart": "Never guess.\n\nBe kind.\n- Never guess.\nNote the time.\n",
+    "a heading above a deeper one": "# Refunds\nNever guess.\n\n# Rules\n\n## Repairs\nBe kind.\n",
+    "a numbered title with nothing left": "Never guess.\n\n1. Reminders\n- Never guess because of haste.\n\n2. Repairs\n",
+    "sentences with tags": "Never guess.<br/>\nBe kind.\n\nNever guess.<br/>",
     "names that differ in case": "Never write to Will. Never write to will.",
     "a word that differs": "Never delete the backup. Never delete the backups.",
     "ticks and crosses": "✅✅ Answer.\n❌❌ Guess.",

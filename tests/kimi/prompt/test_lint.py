@@ -267,6 +267,12 @@ class TestThresholds:
         assert rules("You MUST ask. NEVER guess.") == []
         assert rules("You MUST ask. NEVER guess.", thresholds=PromptThresholds(shouts=1)) == ["shouting"]
 
+    def test_nor_are_those_that_a_long_prompt_can_carry(self) -> None:
+        shouts = "You MUST ask. NEVER guess. ONLY use facts. You MUST cite. DO NOT joke. ALWAYS be kind. NEVER shout. "
+        assert "shouting" in rules(shouts)
+        assert "shouting" not in rules(shouts + TALE * 2)
+        assert "shouting" in rules(shouts + TALE * 2, thresholds=PromptThresholds(shouts_per_thousand=1))
+
     def test_examples(self) -> None:
         text = "Shorten it.\n\n## Examples\n" + TALE
         assert rules(text, thresholds=PromptThresholds(examples_tokens=5_000)) == []
