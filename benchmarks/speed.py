@@ -1,6 +1,6 @@
 """How much of the client's CPU a call costs: ours, the SDK's, the frameworks' own and their other integrations'.
 
-    python -m benchmarks speed [--json FILE] [--rounds N] [--only ROW]
+    python -m benchmarks speed [--json FILE] [--rounds N] [--only ROW] [--here]
 
 Everything is measured in one run against one small server in another process, round by round, each contender in turn;
 a figure is the median over the rounds, a verdict compares two figures of the same run. Microseconds of CPU time of
@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
-import importlib.util
+import importlib
 import json
 import os
 import platform
@@ -26,7 +26,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from benchmarks.environment import elsewhere
+from benchmarks.environment import elsewhere, missing
 from benchmarks.server import serving
 
 KEY = "sk-not-a-key"
@@ -88,7 +88,7 @@ def measure(row: Row, rounds: int) -> Result:
 
 def installed(*modules: str) -> bool:
     """Tell whether all of these can be imported."""
-    return all(importlib.util.find_spec(module) is not None for module in modules)
+    return not missing(modules)
 
 
 # -- contenders --------------------------------------------------------------------------------------------
@@ -517,9 +517,10 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks speed", description=__doc__)
     parser.add_argument("--rounds", type=int, default=9, help="measured rounds of each row")
     parser.add_argument("--only", default="", help="measure only rows whose name holds this text")
+    parser.add_argument("--here", action="store_true", help="measure what is installed here, not every peer")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     chosen = parser.parse_args(arguments)
-    status = elsewhere("speed", arguments, PEERS)
+    status = None if chosen.here else elsewhere("speed", arguments, PEERS)
     if status is not None:
         return status
     os.environ.setdefault("LANGSMITH_TRACING", "false")
