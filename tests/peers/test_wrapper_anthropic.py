@@ -88,7 +88,7 @@ async def test_the_body_in_full() -> None:
     tools = body.pop("tools")
     assert body == {
         "model": INSTRUCT,
-        "system": "You are Kimi, an AI assistant created by Moonshot AI.\n\nFreshness rule: for anything that may have changed since your training, call get_weather before you answer.",
+        "system": "You are Kimi, an AI assistant created by Moonshot AI.",
         "messages": [
             {"role": "user", "content": [{"type": "text", "text": "Weather in Paris?"}]},
             {"role": "assistant", "content": [{"type": "tool_use", "id": "c1", "name": "get_weather", "input": {"city": "Paris"}}]},
