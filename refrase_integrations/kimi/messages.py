@@ -96,9 +96,12 @@ def in_chinese(body: Body) -> bool:
     Lines that were put there before do not count: the language must not change with them.
     """
     for message in body.get("messages") or []:
-        if message.get("role") != "system":
+        role, content = message.get("role"), message.get("content")
+        if role != "system":
+            if role == "tool" or (is_blank(content) and not message.get("tool_calls")):
+                continue  # answers or says nothing here: the practice history takes it out
             break
-        own = _OUR_LINE.split(text_of(message.get("content")), maxsplit=1)[0]
+        own = _OUR_LINE.split(text_of(content), maxsplit=1)[0]
         if own.strip():
             letters = [character for character in own if character.isalpha()]
             han = [letter for letter in letters if "\u4e00" <= letter <= "\u9fff"]
