@@ -203,6 +203,7 @@ _COLON = re.compile(r"[:：](?!//)|\s(?:=|->|=>|→|–|—)\s")
 _COLONS = re.compile("[:：=→–—>]")
 _KEY = re.compile(rf"[\w{HAN}][\w{HAN} /&()'’.-]{{0,40}}")
 _FIRST = re.compile(r"\W*([\w.'’-]+)")
+_KEPT = 4_000  # characters of the longest paragraph whose reading is remembered
 _WRAPPED = 60  # a line at least so long, without an end mark, goes on in the next; characters
 
 
@@ -440,7 +441,8 @@ class _Reader:
         self.para = []
         base, end = lines[0][0], lines[-1][1]
         within = ((0, end - base),) if len(lines) == 1 else tuple((a - base, b - base) for a, b in lines)
-        label, sentences = _paragraph(self.text[base:end], within, self._inside(base, end))
+        read = _paragraph if end - base <= _KEPT else _paragraph.__wrapped__
+        label, sentences = read(self.text[base:end], within, self._inside(base, end))
         block, first = self._block(start, end), len(self.out.units)
         scope, example = self._scope(), self.in_example or self.shows
         if label:
