@@ -19,7 +19,7 @@ from langchain_core.utils.pydantic import TBaseModel, is_basemodel_subclass
 from pydantic import ValidationError
 
 from refrase_integrations.errors import ConfigurationError, StructuredOutputError
-from refrase_integrations.kimi.schema.arguments import find_error
+from refrase_integrations.kimi.schema.validation import find_error
 from refrase_integrations.kimi.settings import Practices
 from refrase_integrations.langchain.failures import classified
 

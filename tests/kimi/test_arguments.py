@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from refrase_integrations.kimi.schema.arguments import Arguments, coerce, find_error, read_arguments
+from refrase_integrations.kimi.schema.arguments import Arguments, read_arguments
+from refrase_integrations.kimi.schema.coercion import coerce
+from refrase_integrations.kimi.schema.validation import find_error
 
 TODO = {
     "type": "object",

@@ -8,7 +8,9 @@ from typing import Any
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from refrase_integrations.kimi.schema.arguments import coerce, find_error, read_arguments
+from refrase_integrations.kimi.schema.arguments import read_arguments
+from refrase_integrations.kimi.schema.coercion import coerce
+from refrase_integrations.kimi.schema.validation import find_error
 
 FAST = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SCALARS = (

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from refrase_integrations.kimi.schema.mfjs import lint_tools
+from refrase_integrations.kimi.schema import lint_tools
 
 
 def tool(name: Any = "look_up", parameters: Any = None, description: str = "Looks something up.") -> dict[str, Any]:

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from refrase_integrations.kimi.schema.arguments import find_error, read_arguments
-from refrase_integrations.kimi.schema.mfjs import SERVED, InvalidToolSchema, Note, lint_tools, normalise, violations
+from refrase_integrations.kimi.schema import SERVED, InvalidToolSchema, Note, lint_tools, normalise, violations
+from refrase_integrations.kimi.schema.arguments import read_arguments
+from refrase_integrations.kimi.schema.validation import find_error
 
 CASES = Path(__file__).parents[3] / "shared" / "data" / "mfjs-cases.jsonl"
 REAL = sorted((Path(__file__).parent / "real_schemas").glob("*.json"))

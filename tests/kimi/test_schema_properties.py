@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from refrase_integrations.kimi.schema.mfjs import InvalidToolSchema, lint_tools, normalise, violations
+from refrase_integrations.kimi.schema import InvalidToolSchema, lint_tools, normalise, violations
 
 SLOW = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 NAMES = st.sampled_from(["a", "b", "c", "x/y", "required", "", "$ref", "type"])

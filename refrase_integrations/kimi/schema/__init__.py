@@ -2,17 +2,10 @@
 
 from refrase_integrations.kimi.schema.arguments import Arguments, read_arguments
 from refrase_integrations.kimi.schema.lint import ToolFinding, lint_tools
-from refrase_integrations.kimi.schema.mfjs import (
-    SERVED,
-    STRICT,
-    InvalidToolSchema,
-    Limits,
-    Normalised,
-    Note,
-    Violation,
-    normalise,
-    violations,
-)
+from refrase_integrations.kimi.schema.mfjs import Normalised, normalise
+from refrase_integrations.kimi.schema.plain import InvalidToolSchema
+from refrase_integrations.kimi.schema.rewrite import Note
+from refrase_integrations.kimi.schema.rules import SERVED, STRICT, Limits, Violation, violations
 
 __all__ = [
     "SERVED",

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
-from refrase_integrations.kimi.schema.rewrite import InvalidToolSchema, normalise
+from refrase_integrations.kimi.schema.mfjs import normalise
+from refrase_integrations.kimi.schema.plain import InvalidToolSchema
 from refrase_integrations.kimi.schema.rules import STRICT, Limits, violations
 
 TOOL_NAME = r"^[a-zA-Z_][a-zA-Z0-9-_]{2,63}$"
