@@ -215,6 +215,12 @@ class ModelNotFound(HostError):
     advice = "Ask the host for its list (GET /v1/models) and use one of its names."
 
 
+class FormulaNotFound(HostError):
+    """Moonshot's platform has no such formula, or not any more (404)."""
+
+    advice = "See the list at platform.kimi.ai/docs/guide/use-official-tools."
+
+
 class ContextOverflow(RequestRefused):
     """The host counted more tokens than the model's window holds."""
 
@@ -344,6 +350,22 @@ class ReplyError(_ByPractice):
     """
 
     usage: Usage | None = None
+
+
+class FormulaFailed(ReplyError):
+    """A Formula tool ran and failed.
+
+    Attributes:
+        seen: the tool's own words, for the model to read. They may repeat its arguments.
+    """
+
+    def __init__(self, tool: str, seen: str) -> None:
+        super().__init__(f"the Formula tool {tool!r} failed; its own words, for the model, are in .seen")
+        self.seen = seen
+        self._made_of = (tool, seen)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), self._made_of)
 
 
 class EmptyReply(ReplyError):

@@ -12,6 +12,7 @@ from refrase_integrations import errors
 from refrase_integrations.client.connection import Connection
 from refrase_integrations.errors import HostError
 from refrase_integrations.kimi.catalogue import find_model, hosts, replacement
+from refrase_integrations.kimi.catalogue.profile import HostProfile
 from refrase_integrations.kimi.dialect import Dialect
 from refrase_integrations.kimi.wire import Body
 
@@ -100,13 +101,13 @@ _UNESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 _WORD = re.compile(r"[\w. -]{1,64}")
 
 
-def typed(error: Exception, body: Body, dialect: Dialect, connection: Connection) -> HostError:
+def typed(error: Exception, body: Body, dialect: Dialect | None, connection: Connection) -> HostError:
     """Turn an exception of the SDK into one of ours.
 
     Args:
         error: what the SDK raised, an `openai.OpenAIError`.
         body: the request, to take echoes of the prompt out of the host's message.
-        dialect: names the model and the host.
+        dialect: names the model; None: the request is to none.
         connection: names the address; its key, headers and query are taken out of the host's message too.
 
     Returns:
@@ -114,7 +115,7 @@ def typed(error: Exception, body: Body, dialect: Dialect, connection: Connection
     """
     import openai
 
-    where: dict[str, Any] = {"host": dialect.host.id, "model": dialect.model_id}
+    where: dict[str, Any] = {"host": connection.host.id, "model": dialect.model_id if dialect else ""}
     if isinstance(error, openai.APITimeoutError):
         limit = f" within {connection.timeout:g} s" if isinstance(connection.timeout, (int, float)) else ""
         return errors.RequestTimedOut(f"{connection.base_url} gave no answer{limit}", **where)
@@ -136,7 +137,7 @@ def answered(
     status: int | None,
     payload: object,
     body: Body,
-    dialect: Dialect,
+    dialect: Dialect | None,
     connection: Connection,
     *,
     request_id: str | None = None,
@@ -163,10 +164,10 @@ def answered(
         message[:_LONGEST] or ("it answered with a web page" if said.page else "the host gave no reason"),
         status=status,
         type=said.type or said.code or None,
-        host=dialect.host.id,
-        model=dialect.model_id,
+        host=connection.host.id,
+        model=dialect.model_id if dialect else "",
         request_id=request_id,
-        advice=_advice(found, dialect),
+        advice=_advice(found, dialect, connection.host),
         retry_after=float(told[1]) if retry_after is None and told else retry_after,
     )
 
@@ -283,15 +284,15 @@ _NOT_PROMPT = frozenset({"role", "type", "id", "tool_call_id", "name"})
 """Fields of a message that hosts have to name in their errors."""
 
 
-def _advice(found: type[HostError], dialect: Dialect) -> str | None:
-    if found is errors.ModelNotFound:
+def _advice(found: type[HostError], dialect: Dialect | None, host: HostProfile) -> str | None:
+    if found is errors.ModelNotFound and dialect is not None:
         model = find_model(dialect.model_id) if not dialect.model.known else dialect.model
         move = replacement(model, dialect.host)
         return f"{found.advice} {move}" if move is not None else None
     if found is errors.WrongKey:
-        keys = dialect.host.endpoint.key_env
+        keys = host.endpoint.key_env
         alike = [
-            f"host={host.id!r}" for host in hosts() if host.id != dialect.host.id and {*keys} & {*host.endpoint.key_env}
+            f"host={other.id!r}" for other in hosts() if other.id != host.id and {*keys} & {*other.endpoint.key_env}
         ]
         read = f" It was read from api_key= or {' / '.join(keys)}." if keys else ""
         other = (

@@ -125,7 +125,7 @@ class _Job:
     def of(
         cls, prepared: Prepared, connection: Connection, deadline: Deadline | None, stall_timeout: float | None
     ) -> _Job:
-        return cls(prepared, connection, _written(prepared.body), deadline or Deadline(), stall_timeout)
+        return cls(prepared, connection, written(prepared.body), deadline or Deadline(), stall_timeout)
 
     def check(self) -> None:
         if self.deadline.left() <= 0:
@@ -309,7 +309,12 @@ class _Written(bytes):
         return f"<{len(self)} bytes>"
 
 
-def _written(body: Mapping[str, Any]) -> _Written:
+def written(body: Mapping[str, Any]) -> bytes:
+    """Return a body as JSON, in bytes that no repr shows.
+
+    Raises:
+        InvalidMessage: it cannot be written; says where and why.
+    """
     try:
         return _Written(json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode())
     except (ValueError, TypeError, RecursionError):

@@ -8,6 +8,8 @@ from refrase_integrations.errors import MissingExtra
 
 if TYPE_CHECKING:
     from refrase_integrations.langchain.chat import ChatKimi as ChatKimi
+    from refrase_integrations.langchain.formula import aformula_tools as aformula_tools
+    from refrase_integrations.langchain.formula import formula_tools as formula_tools
     from refrase_integrations.langchain.middleware import KimiMiddleware as KimiMiddleware
     from refrase_integrations.langchain.node import RefraseNode as RefraseNode
     from refrase_integrations.langchain.node import route_fresh_data as route_fresh_data
@@ -22,7 +24,9 @@ __all__ = [
     "KimiMiddleware",
     "RefraseNode",
     "Refraser",
+    "aformula_tools",
     "arepair_thread",
+    "formula_tools",
     "repair_messages",
     "repair_thread",
     "route_fresh_data",
@@ -33,7 +37,9 @@ _HOMES = {
     "KimiMiddleware": "middleware",
     "RefraseNode": "node",
     "Refraser": "refraser",
+    "aformula_tools": "formula",
     "arepair_thread": "threads",
+    "formula_tools": "formula",
     "repair_messages": "threads",
     "repair_thread": "threads",
     "route_fresh_data": "node",

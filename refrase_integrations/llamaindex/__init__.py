@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from refrase_integrations.errors import MissingExtra
 
 if TYPE_CHECKING:
+    from refrase_integrations.llamaindex.formula import aformula_tools as aformula_tools
+    from refrase_integrations.llamaindex.formula import formula_tools as formula_tools
     from refrase_integrations.llamaindex.llm import Kimi as Kimi
     from refrase_integrations.llamaindex.memory import arepair_memory as arepair_memory
     from refrase_integrations.llamaindex.memory import repair_memory as repair_memory
@@ -23,7 +25,9 @@ __all__ = [
     "RefraseStep",
     "RefrasedEvent",
     "Refraser",
+    "aformula_tools",
     "arepair_memory",
+    "formula_tools",
     "repair_memory",
     "repair_messages",
     "with_kimi_practices",
@@ -34,7 +38,9 @@ _HOMES = {
     "RefraseStep": "step",
     "RefrasedEvent": "step",
     "Refraser": "refraser",
+    "aformula_tools": "formula",
     "arepair_memory": "memory",
+    "formula_tools": "formula",
     "repair_memory": "memory",
     "repair_messages": "memory",
     "with_kimi_practices": "wrapper",

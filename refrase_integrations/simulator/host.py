@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from refrase_integrations.errors import ConfigurationError
-from refrase_integrations.simulator import anthropic
+from refrase_integrations.simulator import anthropic, formulas
 from refrase_integrations.simulator.answers import answer
 from refrase_integrations.simulator.completion import CREATED, Call, Choice, Completion
 from refrase_integrations.simulator.counting import count_text, count_tokens
@@ -183,6 +183,7 @@ class SimulatedHost:
         if self.persona.endpoints == "moonshot":
             handlers["/v1/tokenizers/estimate-token-count"] = ("POST", self._estimate)
             handlers["/v1/users/me/balance"] = ("GET", self._balance)
+            handlers |= self._formulas(record.path.rstrip("/"))
             handlers[anthropic.PATH] = ("POST", self._anthropic)
         if record.path.rstrip("/") not in handlers:
             return self._refuse(Refusal(404, "resource_not_found_error", "The requested resource was not found"))
@@ -232,6 +233,23 @@ class SimulatedHost:
         nothing = {"available_balance": 0, "voucher_balance": 0, "cash_balance": 0}
         note = "This is a simulator: there is no account and no money."
         return self._json(200, {"code": 0, "data": nothing, "scode": "0x0", "status": True, "note": note})
+
+    def _formulas(self, path: str) -> dict[str, tuple[str, Callable[[Recorded], Outcome]]]:
+        """Return the handlers of the formula that ``path`` belongs to."""
+        uri, _, end = path.removeprefix("/v1/formulas/").rpartition("/")
+        formula = formulas.find(uri) if path.startswith("/v1/formulas/") else None
+        if formula is None:
+            return {}
+        if end == "tools":
+            return {path: ("GET", lambda _record: self._json(200, formula.declaration()))}
+        if end == "fibers":
+            return {path: ("POST", lambda record: self._fiber(formula, record))}
+        return {}
+
+    def _fiber(self, formula: formulas.Formula, record: Recorded) -> Outcome:
+        id = f"fiber-{self._random(record.raw).getrandbits(96):024x}"
+        made = formulas.run(formula, record.body)
+        return self._refuse(made) if isinstance(made, Refusal) else self._json(200, {"id": id, **made}, id)
 
     def _estimate(self, record: Recorded) -> Outcome:
         figures = self._figures(record.body)
