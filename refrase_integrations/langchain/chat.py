@@ -111,6 +111,17 @@ class ChatKimi(DropIn, PracticedChatModel):
         agent.invoke({"messages": [("user", "Weather in Paris?")]}, thread)
         ```
 
+    Live data:
+        ```python
+        from refrase_integrations.langchain import formula_tools
+
+        searching = model.bind_tools(formula_tools(["date", "fetch"]))  # they run on Moonshot's platform
+        searching.invoke("What is today's date?")
+        model.bind_tools([{"type": "builtin_function", "function": {"name": "$web_search"}}])  # the host's own search
+        ```
+        The prompt names live tools for what may have changed; without one it says that there is no live data, and
+        ``practices={"fresh_data": "error"}`` refuses a question that needs it. No tool node sees the host's own search.
+
     Structured output:
         ```python
         from pydantic import BaseModel

@@ -101,6 +101,17 @@ class Kimi(DropIn, PracticedFunctionCallingLLM):
         await agent.run("Weather in Paris?")
         ```
 
+    Live data:
+        ```python
+        from refrase_integrations.llamaindex import formula_tools
+
+        agent = FunctionAgent(llm=llm, tools=formula_tools(["date", "fetch"]))  # they run on Moonshot's platform
+        await agent.run("What is today's date?")
+        ```
+        The prompt names live tools for what may have changed; without one it says that there is no live data, and
+        ``practices={"fresh_data": "error"}`` refuses a question that needs it. A tool that is called ``$web_search``
+        stands for the host's own search: the host runs it, no agent sees it.
+
     Save and restore an agent:
         ```python
         from llama_index.core.memory import ChatMemoryBuffer
