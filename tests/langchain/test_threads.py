@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import operator
 import sqlite3
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
@@ -125,10 +127,12 @@ class Weather:
 
     def __init__(self) -> None:
         self.deadly = {"Paris"}
+        self.last_wish: Callable[[], object] = lambda: None
 
     def weather(self, city: str) -> str:
         """Return the weather in a city."""
         if city in self.deadly:
+            self.last_wish()
             raise Killed
         return f"It is sunny in {city}."
 
@@ -208,7 +212,14 @@ def test_a_broken_off_run_resumes_with_none() -> None:
 def test_the_result_of_a_finished_parallel_tool_is_kept() -> None:
     both = Reply(tool_calls=[("weather", {"city": "Rome"}), ("weather", {"city": "Paris"})])
     with KimiSimulator(script=[both, "Done."]) as simulator:
-        graph = agent(generic(simulator), Weather(), InMemorySaver())
+        tool = Weather()
+        graph = agent(generic(simulator), tool, InMemorySaver())
+
+        def stored() -> bool:
+            return any(message.type == "tool" for message in graph.get_state(config()).values["messages"])
+
+        # The run dies only when the other tool's result is on record: which comes first is else left to the threads.
+        tool.last_wish = lambda: next(number for number in range(1_000) if stored() or time.sleep(0.01))
         with pytest.raises(Killed):
             graph.invoke({"messages": [("user", "Weather in Rome and Paris?")]}, config())
         finished = graph.get_state(config()).values["messages"]
