@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
@@ -70,7 +70,7 @@ def needs_fresh_data(text: str, now: datetime | None = None) -> Verdict:
     return Verdict(True, reason)
 
 
-def is_live_tool(tool: Mapping[str, Any], marked: Iterable[str] = ()) -> bool:
+def is_live_tool(tool: Mapping[str, Any], marked: Container[str] = ()) -> bool:
     """Tell whether a tool brings live data: by the user's mark, else by its name and description.
 
     Args:
@@ -82,7 +82,7 @@ def is_live_tool(tool: Mapping[str, Any], marked: Iterable[str] = ()) -> bool:
     name, description = inner.get("name"), inner.get("description")
     if not isinstance(name, str):
         return False
-    if name in set(marked):
+    if name in marked:
         return True
     if name.startswith("$"):  # Moonshot's builtin functions
         return "search" in name
@@ -119,6 +119,7 @@ def _years(text: str, now: datetime | None) -> tuple[bool, bool]:
     return recent, any(year <= known for year in years)
 
 
+@lru_cache(maxsize=4096)  # the same tools come with every request of an agent
 def _looks_live(name: str, description: str) -> bool:
     data = _data()
     words = _WORD.findall(_CAMEL.sub(" ", name).lower())
