@@ -10,9 +10,9 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
-from refrase_integrations.client.connection import Connection
+from refrase_integrations.client.connection import Connection, connect
 from refrase_integrations.client.deadline import Deadline
 from refrase_integrations.client.failures import answered, typed
 from refrase_integrations.client.retries import aattempts, attempts
@@ -32,6 +32,21 @@ from refrase_integrations.kimi.wire import Body
 _URI = re.compile(r"(?:([\w-]+)/)?([\w-]+)(?::([\w.-]+))?", re.ASCII)
 _NOTHING = "The tool gave no output."
 _LONGEST = 400  # characters of a failure that an error shows
+
+
+class Platform(TypedDict, total=False):
+    """Where the tools run; what is left out is as in `ChatKimi`."""
+
+    host: str | None
+    """``"moonshot"`` (as None) or ``"moonshot-cn"``."""
+    base_url: str | None
+    """The endpoint; None: the host's own."""
+    api_key: str | None
+    """The key; None: the host's own environment variable."""
+    timeout: float | None
+    """Seconds for one request; None: 600."""
+    max_retries: int
+    """Tries after the first one, for what may pass (overload, rate limit, connection): 2."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +86,21 @@ class Formulas:
         if not host.features.formula:
             having = ", ".join(repr(other.id) for other in hosts() if other.features.formula)
             raise ConfigurationError(f"host {host.id!r} has no Formula tools; these have: {having}")
+
+    @classmethod
+    def of(cls, **platform: Unpack[Platform]) -> Formulas:
+        """Return the Formula tools of a platform.
+
+        Raises:
+            ConfigurationError: it has none, there is no key, or an argument is unknown.
+        """
+        if unknown := platform.keys() - Platform.__annotations__.keys():
+            known = ", ".join(Platform.__annotations__)
+            raise ConfigurationError(f"unknown argument(s) {', '.join(sorted(unknown))}; these are known: {known}")
+        connection = connect(
+            platform.get("host"), platform.get("base_url"), platform.get("api_key"), timeout=platform.get("timeout")
+        )
+        return cls(connection, platform.get("max_retries", 2))
 
     def tools(self, names: Iterable[str] | None = None) -> list[FormulaTool]:
         """Return the tools of formulas, as their platform declares them now.

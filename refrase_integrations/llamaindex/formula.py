@@ -4,24 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Unpack
 
 from llama_index.core.tools import FunctionTool, ToolMetadata
 
-from refrase_integrations.client.connection import connect
-from refrase_integrations.client.formula import Formulas, FormulaTool
+from refrase_integrations.client.formula import Formulas, FormulaTool, Platform
 from refrase_integrations.errors import FormulaFailed
 
 
-def formula_tools(
-    formulas: Iterable[str] | None = None,
-    *,
-    host: str | None = None,
-    base_url: str | None = None,
-    api_key: str | None = None,
-    timeout: float | None = None,
-    max_retries: int = 2,
-) -> list[FunctionTool]:
+def formula_tools(formulas: Iterable[str] | None = None, **platform: Unpack[Platform]) -> list[FunctionTool]:
     """Return Formula tools, which Moonshot runs on its own platform: web search, fetch, date ...
 
     ```python
@@ -38,32 +29,21 @@ def formula_tools(
     Args:
         formulas: their names: ``"web-search"``, or in full ``"moonshot/web-search:latest"``. None: the documented ones
             that bring live data.
-        host: ``"moonshot"`` (as None) or ``"moonshot-cn"``.
-        base_url: the endpoint. None: the host's own.
-        api_key: the key. None: the host's own environment variable.
-        timeout: seconds for one run. Default 600.
-        max_retries: tries after the first one, for what may pass (overload, rate limit, connection).
+        platform: ``host`` ("moonshot" or "moonshot-cn"), ``base_url``, ``api_key``, ``timeout`` (seconds for one
+            request) and ``max_retries``, as in `Kimi`.
 
     Raises:
         ConfigurationError: the host has no Formula tools, a name is none, or there is no key.
         FormulaNotFound: there is no such formula.
         HostError: the platform refused or failed.
     """
-    found = Formulas(connect(host, base_url, api_key, timeout=timeout), max_retries)
+    found = Formulas.of(**platform)
     return [_formed(found, tool) for tool in found.tools(formulas)]
 
 
-async def aformula_tools(
-    formulas: Iterable[str] | None = None,
-    *,
-    host: str | None = None,
-    base_url: str | None = None,
-    api_key: str | None = None,
-    timeout: float | None = None,  # noqa: ASYNC109 - of each request; the SDK keeps it
-    max_retries: int = 2,
-) -> list[FunctionTool]:
+async def aformula_tools(formulas: Iterable[str] | None = None, **platform: Unpack[Platform]) -> list[FunctionTool]:
     """The async twin of `formula_tools`; see there. The tools are the same."""
-    found = Formulas(connect(host, base_url, api_key, timeout=timeout), max_retries)
+    found = Formulas.of(**platform)
     return [_formed(found, tool) for tool in await found.atools(formulas)]
 
 

@@ -111,5 +111,7 @@ def test_where_there_are_none(framework: Any, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(ConfigurationError, match="no Formula tools"):
         framework.formula_tools(host="vllm", base_url="http://127.0.0.1:9/v1")
+    with pytest.raises(ConfigurationError, match="unknown argument.* region; these are known: host, base_url"):
+        framework.formula_tools(["date"], region="cn")
     with pytest.raises(MissingKey):
         framework.formula_tools(["date"])
