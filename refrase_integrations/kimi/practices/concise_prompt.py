@@ -1,4 +1,4 @@
-"""concise-prompt: says what makes a system prompt hard to follow; where asked, shortens it without losing a rule."""
+"""concise-prompt: says what makes a system prompt hard to follow; where asked, takes repeats and filler out."""
 
 from __future__ import annotations
 

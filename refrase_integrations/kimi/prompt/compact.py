@@ -62,7 +62,10 @@ class Compacted:
 
 
 def compact_prompt(text: str, *, keep: Sequence[str] = (), count: TokenCounter = estimate) -> Compacted:
-    """Shorten a prompt without losing a rule. Pure; what it returns it would not change again.
+    """Shorten a prompt by taking repeats, filler and decoration out. Pure; what it returns it would not change again.
+
+    Known limits: where a rule is said for everybody and again in a paragraph for a single case, the general form may
+    go; runs of signs (``!!!``) are shortened also where a rule is about them. `Compacted.removed` tells what went.
 
     Never touched: code blocks and code spans, templates (``{var}``, ``{{var}}``, ``{% %}``), quoted text, tags, tables,
     examples, numbered lists, numbers, names, URLs. A repeated sentence that holds one of these goes only if the copy
