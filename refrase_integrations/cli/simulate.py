@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import math
 import signal
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,7 +14,7 @@ import typer
 from refrase_integrations.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from refrase_integrations.simulator import KimiSimulator
+    from refrase_integrations.simulator import Faults, KimiSimulator
 
 
 def simulate(
@@ -22,14 +24,23 @@ def simulate(
     quirk: Annotated[
         list[str] | None, typer.Option(help="NAME or NAME=VALUE, such as leak_tool_calls=0.2. Repeatable.")
     ] = None,
+    faults: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MIX",
+            help="Trouble by chance: a mix by name (chaos), NAME=PROBABILITY with commas (cut=0.1,stall=0.02), both "
+            "(chaos,stall=0), or a TOML file of these. See --list-faults.",
+        ),
+    ] = None,
     models: Annotated[str, typer.Option(help="all, live, or model names with commas.")] = "all",
     api_key: Annotated[
         str | None,
         typer.Option(envvar="REFRASE_SIMULATOR_API_KEY", help="The only key to accept; without it: any."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="The same seed and requests give the same replies.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed and requests give the same replies and faults.")] = 0,
     strict: Annotated[bool, typer.Option(help="Refuse what the host refuses.")] = True,
     list_quirks: Annotated[bool, typer.Option("--list-quirks", help="List personas and quirks, and end.")] = False,
+    list_faults: Annotated[bool, typer.Option("--list-faults", help="List faults and their mixes, and end.")] = False,
 ) -> None:
     """Serve a local Kimi endpoint with strict rules and the quirks of a real host, until Ctrl-C."""
     from refrase_integrations.simulator import KimiSimulator
@@ -37,10 +48,14 @@ def simulate(
     if list_quirks:
         typer.echo(_listing())
         return
+    if list_faults:
+        typer.echo(_fault_listing())
+        return
     simulator = KimiSimulator(
         persona,
         models=models if models in {"all", "live"} else [name.strip() for name in models.split(",")],
         quirks=dict(_assignment(text) for text in quirk or []),
+        faults=_faults(faults),
         api_key=api_key,
         seed=seed,
         port=port,
@@ -70,20 +85,31 @@ def _assignment(text: str) -> tuple[str, str]:
     return name.strip(), value.strip() or "true"
 
 
+def _faults(text: str | None) -> Faults:
+    from refrase_integrations.simulator import Faults
+
+    # A mix by name comes first: a file of that name is still at hand as ./chaos.
+    is_file = text is not None and (text.endswith(".toml") or "/" in text)
+    return Faults.read(Path(text)) if text is not None and is_file else Faults.of(text)
+
+
 def _welcome(simulator: KimiSimulator, *, open_to_all: bool) -> str:
     from refrase_integrations.kimi.catalogue import DEFAULT_MODEL, find_host
 
     url, persona = simulator.base_url, simulator.host.persona
-    served = simulator.host.models
+    served, faults = simulator.host.models, simulator.host.faults
     model = DEFAULT_MODEL if DEFAULT_MODEL in served else served[0]
     key = "any" if open_to_all else "the key of --api-key"
     host = persona.id if find_host(persona.id).endpoint.protocol == "openai" else "generic"
+    meet = 1 - math.prod(1 - chance for chance in faults.chances().values())
+    trouble = [f"  about {meet:.0%} of the chat requests meet faults"] if meet else []
     return "\n".join(
         (
             f"Simulating {persona.name} at {url} (Ctrl-C stops it). Replies are made up; no model answers.",
             f'  ChatKimi(model="{model}", host="{host}", base_url="{url}", api_key="{key}")',
             f'  ChatOpenAI(model="{model}", base_url="{url}", api_key="{key}")',
             f"  curl {url}/models",
+            *trouble,
         )
     )
 
@@ -94,3 +120,19 @@ def _listing() -> str:
     personas = [f"  {id:<12} {load_persona(id).name}" for id in persona_ids()]
     quirks = [f"  {quirk.name:<24} {quirk.statement}" for quirk in known_quirks().values()]
     return "\n".join(("Personas:", *personas, "Quirks:", *quirks))
+
+
+def _fault_listing() -> str:
+    from refrase_integrations.simulator import Faults, fault_presets
+
+    mixes = [f"  {name:<10} {_mixed(faults)}" for name, faults in fault_presets().items()]
+    fields = Faults.model_fields.items()
+    faults = [f"  {name:<26} {' '.join((field.description or '').replace('`', '').split())}" for name, field in fields]
+    return "\n".join(("Mixes:", *mixes, "Faults, each a probability, and their settings:", *faults))
+
+
+def _mixed(faults: Faults) -> str:
+    chances = faults.chances()
+    if len({*chances.values()}) == 1:
+        return f"each fault {next(iter(chances.values())):g}"
+    return ", ".join(f"{name}={chance:g}" for name, chance in chances.items() if chance)

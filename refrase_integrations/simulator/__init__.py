@@ -8,6 +8,8 @@ Needs ``pip install 'refrase-integrations[simulator]'``. Importing this package 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from refrase_integrations.simulator.app import create_app
 from refrase_integrations.simulator.host import Recorded, SimulatedHost
 from refrase_integrations.simulator.personas import Persona, load_persona, persona_ids
@@ -15,7 +17,12 @@ from refrase_integrations.simulator.quirks import Quirk, known_quirks
 from refrase_integrations.simulator.script import Reply
 from refrase_integrations.simulator.server import KimiSimulator
 
+if TYPE_CHECKING:
+    from refrase_integrations.simulator.faults import Faults as Faults
+    from refrase_integrations.simulator.faults import fault_presets as fault_presets
+
 __all__ = [
+    "Faults",
     "KimiSimulator",
     "Persona",
     "Quirk",
@@ -23,7 +30,16 @@ __all__ = [
     "Reply",
     "SimulatedHost",
     "create_app",
+    "fault_presets",
     "known_quirks",
     "load_persona",
     "persona_ids",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Faults", "fault_presets"):  # pydantic models, loaded where they are used
+        from refrase_integrations.simulator import faults
+
+        return getattr(faults, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

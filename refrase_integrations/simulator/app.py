@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import TYPE_CHECKING, Any
 
 from refrase_integrations.errors import MissingExtra
-from refrase_integrations.simulator.host import Outcome, Recorded, SimulatedHost
+from refrase_integrations.simulator.host import Recorded, SimulatedHost
+from refrase_integrations.simulator.outcome import Outcome
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -70,27 +73,26 @@ async def _deliver(outcome: Outcome, record: Recorded, scope: Scope, send: Send,
         record.disconnected = True
         return
     if outcome.cut_after == 0:
-        await _drop(scope, gone)
+        await _drop(scope, gone, reset=outcome.reset)
         return
-    streamed = outcome.media_type.startswith("text/event-stream")
-    headers = {**outcome.headers, "content-type": outcome.media_type}
-    if not streamed:
+    headers = {"content-type": outcome.media_type, **outcome.headers}
+    if not outcome.streamed:
         headers["content-length"] = str(sum(len(packet) for event in outcome.events for packet in event))
     raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
     await send({"type": "http.response.start", "status": outcome.status, "headers": raw_headers})
     for index, event in enumerate(outcome.events):
-        if await _wait(outcome.pause if index else 0.0, gone):
+        if await _wait((outcome.pause if index else 0.0) + outcome.silence.get(index, 0.0), gone):
             record.disconnected = True
             return
-        if outcome.cut_after is not None and not streamed:
+        if outcome.cut_after is not None and not outcome.streamed:
             await send({"type": "http.response.body", "body": event[0][: len(event[0]) // 2], "more_body": True})
-            await _drop(scope, gone)
+            await _drop(scope, gone, reset=outcome.reset)
             return
         for packet in event:
             await send({"type": "http.response.body", "body": packet, "more_body": True})
         record.sent += 1
         if index + 1 == outcome.cut_after:
-            await _drop(scope, gone)
+            await _drop(scope, gone, reset=outcome.reset)
             return
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -109,11 +111,17 @@ async def _gone(receive: Receive) -> None:
         pass
 
 
-async def _drop(scope: Scope, gone: asyncio.Future[None]) -> None:
-    """Close the connection in the middle of the response."""
+async def _drop(scope: Scope, gone: asyncio.Future[None], *, reset: bool) -> None:
+    """Close the connection in the middle of the response, or reset it."""
     transport = scope.get("state", {}).get("transport")
     if transport is None:
         # Served by another server than ours: an error is the only way to make it drop the connection.
         raise ConnectionAbortedError("the simulator drops this connection, as its script says")
-    transport.close()
+    if reset:
+        sock = transport.get_extra_info("socket")
+        # Closing at once, without lingering, sends RST instead of FIN.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+    else:
+        transport.close()
     await gone

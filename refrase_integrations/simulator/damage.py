@@ -152,7 +152,8 @@ def _raw_control_characters(arguments: str, _random: Random) -> str:
     return re.sub(r"(?<!\\)\\([nt])", lambda match: {"n": "\n", "t": "\t"}[match[1]], arguments)
 
 
-def _cut_arguments(arguments: str, random: Random) -> str:
+def cut_arguments(arguments: str, random: Random) -> str:
+    """Return the beginning of the arguments of a call."""
     return arguments[: random.randint(1, len(arguments) - 1)] if len(arguments) > 1 else ""
 
 
@@ -160,7 +161,7 @@ _ARGUMENT_FAULTS: Mapping[str, Callable[[str, Random], str]] = {
     "nested_json_text": _nested_json_text,
     "trailing_comma": _trailing_comma,
     "raw_control_characters": _raw_control_characters,
-    "cut_arguments": _cut_arguments,
+    "cut_arguments": cut_arguments,
 }
 _FAULTS = (
     *_ARGUMENT_FAULTS,

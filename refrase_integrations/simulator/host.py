@@ -14,19 +14,24 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from threading import RLock
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.simulator import anthropic, formulas
 from refrase_integrations.simulator.answers import answer
+from refrase_integrations.simulator.breakage import Breakage
 from refrase_integrations.simulator.completion import CREATED, Call, Choice, Completion
 from refrase_integrations.simulator.counting import count_text, count_tokens
 from refrase_integrations.simulator.damage import bend_request, damage
 from refrase_integrations.simulator.figures import FIGURES, Figures, figures_for
+from refrase_integrations.simulator.outcome import Outcome
 from refrase_integrations.simulator.personas import Persona, load_persona
 from refrase_integrations.simulator.quirks import resolve
 from refrase_integrations.simulator.rules import RULES, Refusal, check
 from refrase_integrations.simulator.script import Reply, Script, ScriptExhaustedError, ScriptSource
+
+if TYPE_CHECKING:
+    from refrase_integrations.simulator.faults import Faults
 
 _log = logging.getLogger("refrase_integrations.simulator")
 
@@ -52,28 +57,12 @@ class Recorded:
     """Of the response; None while there is none."""
     refusal: Refusal | None = None
     """Why it was refused, if it was."""
+    faults: tuple[str, ...] = ()
+    """The faults that it met, by their names in `Faults`."""
     sent: int = 0
     """Events of a stream (or bodies) that were sent so far."""
     disconnected: bool = False
     """The client went away before the end."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A response that is ready to be sent."""
-
-    status: int
-    events: Sequence[Sequence[bytes]]
-    """The body: its events, each in one or more network packets."""
-    media_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
-    refusal: Refusal | None = None
-    delay: float = 0.0
-    """Seconds before the first byte."""
-    pause: float = 0.0
-    """Seconds between events."""
-    cut_after: int | None = None
-    """Drop the connection after this many events."""
 
 
 class SimulatedHost:
@@ -86,6 +75,7 @@ class SimulatedHost:
         script: replies to give, one per request, or a function of the request body; see `Script`.
         after: what follows the last scripted reply: ``"answer"`` (useful answers) or ``"error"`` (a 500).
         quirks: values of single quirks, over those of the persona; see `known_quirks`.
+        faults: how often a chat request meets which trouble: a `Faults`, its fields, or text such as ``"chaos"``.
         api_key: the only key to accept; None: any, or none.
         seed: the same seed and the same requests give the same bytes.
         strict: False: no rule is checked but that fields have the right types, and unknown models answer too.
@@ -104,14 +94,18 @@ class SimulatedHost:
         script: ScriptSource | None = None,
         after: Literal["answer", "error"] = "answer",
         quirks: Mapping[str, Any] | None = None,
+        faults: Faults | Mapping[str, Any] | str | None = None,
         api_key: str | None = None,
         seed: int = 0,
         strict: bool = True,
         chunk_size: int = 8,
         keep: int = 10_000,
     ) -> None:
+        from refrase_integrations.simulator.faults import Faults  # pydantic is not for everybody who only imports us
+
         self.persona: Persona = load_persona(persona)
         self.quirks: Mapping[str, Any] = _quirks(self.persona, quirks or {})
+        self.faults: Faults = Faults.of(faults)
         self._served = _served(models)
         self._script = Script(script, after)
         self._api_key = api_key
@@ -170,7 +164,7 @@ class SimulatedHost:
             self._records.append(record)
             outcome = self._route(record, headers.get("authorization") or f"Bearer {headers.get('x-api-key', '')}")
         record.status, record.refusal = outcome.status, outcome.refusal
-        _log.debug("%s %s %d", method, path, outcome.status)
+        _log.debug("%s %s %d %s", method, path, outcome.status, " ".join(record.faults))
         return record, outcome
 
     # -- endpoints ---------------------------------------------------------------------------------------
@@ -247,7 +241,7 @@ class SimulatedHost:
         return {}
 
     def _fiber(self, formula: formulas.Formula, record: Recorded) -> Outcome:
-        id = f"fiber-{self._random(record.raw).getrandbits(96):024x}"
+        id = f"fiber-{self._random(self._occasion(record.raw)).getrandbits(96):024x}"
         made = formulas.run(formula, record.body)
         return self._refuse(made) if isinstance(made, Refusal) else self._json(200, {"id": id, **made}, id)
 
@@ -279,6 +273,19 @@ class SimulatedHost:
             return self._refuse(figures)
         if refusal := check(body, figures, self._rule_quirks() if self._strict else _ONLY_SHAPE):
             return self._refuse(refusal)
+        occasion = self._occasion(record.raw)
+        breakage = Breakage(self.faults, self._random(occasion, self.faults))
+        outcome = breakage.instead(self._refuse)
+        if outcome is None:
+            outcome = self._answer(body, figures, spoken, self._random(occasion), breakage)
+            if outcome.status < 400:
+                outcome = breakage.on_the_way(outcome, _error_body(record.path))
+        record.faults = tuple(breakage.met)
+        return outcome
+
+    def _answer(
+        self, body: dict[str, Any], figures: Figures, spoken: _Spoken, random: Random, breakage: Breakage
+    ) -> Outcome:
         try:
             reply = self._script.next(body)
         except ScriptExhaustedError as exhausted:
@@ -294,8 +301,9 @@ class SimulatedHost:
             kind = reply.error_type or _TYPES.get(reply.status, "server_error")
             refusal = Refusal(reply.status, kind, reply.message or f"Scripted error {reply.status}")
             return self._shaped(self._refuse(refusal), reply)
-        random = self._random(record.raw)
-        return self._shaped(spoken(self._complete(body, figures, reply, random), body, random), reply)
+        completion = self._complete(body, figures, reply, random)
+        completion = replace(completion, choices=breakage.replies(completion.choices))
+        return self._shaped(spoken(completion, body, random), reply)
 
     # -- models and rules --------------------------------------------------------------------------------
 
@@ -323,14 +331,19 @@ class SimulatedHost:
 
     # -- replies -----------------------------------------------------------------------------------------
 
-    def _random(self, raw: bytes) -> Random:
-        """Return the generator of this request: of its seed, its bytes and how often they came before.
+    def _occasion(self, raw: bytes) -> str:
+        """Return what makes this request one of its kind: its bytes and how often they came before.
 
-        Not of its place among all requests: concurrent clients would make runs differ.
+        Not its place among all requests: concurrent clients would make runs differ.
         """
         digest = hashlib.sha256(raw).digest()
         self._repeats[digest] += 1
-        return Random(f"{self._seed}:{self._repeats[digest]}:{digest.hex()}")  # noqa: S311 - reproducible
+        return f"{self._repeats[digest]}:{digest.hex()}"
+
+    def _random(self, occasion: str, faults: Faults | None = None) -> Random:
+        """Return the generator of a request: of its reply, or of its faults, so that these change no reply."""
+        seed = self._seed if faults is None else f"faults:{self._seed if faults.seed is None else faults.seed}"
+        return Random(f"{seed}:{occasion}")  # noqa: S311 - reproducible
 
     def _complete(self, body: dict[str, Any], figures: Figures, reply: Reply | None, random: Random) -> Completion:
         id = f"chatcmpl-{random.getrandbits(96):024x}"
@@ -561,6 +574,14 @@ def _scripted(reply: Reply) -> _Said:
 # -- bytes -----------------------------------------------------------------------------------------------
 
 _DONE = b"data: [DONE]\n\n"
+
+
+def _error_body(path: str) -> Callable[[Refusal], dict[str, Any]]:
+    if path.rstrip("/") == anthropic.PATH:
+        return anthropic.error_body
+    return lambda refusal: {"error": {"message": refusal.message, "type": refusal.type}}
+
+
 _TYPES = {
     400: "invalid_request_error",
     401: "invalid_authentication_error",

@@ -9,13 +9,16 @@ import socket
 import threading
 from collections.abc import Iterable, Mapping
 from types import ModuleType, TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from refrase_integrations.errors import ConfigurationError, MissingExtra
 from refrase_integrations.simulator.app import create_app
 from refrase_integrations.simulator.host import Recorded, SimulatedHost
 from refrase_integrations.simulator.rules import Refusal
 from refrase_integrations.simulator.script import ScriptSource
+
+if TYPE_CHECKING:
+    from refrase_integrations.simulator.faults import Faults
 
 _HOST = "127.0.0.1"
 _PATIENCE = 10.0
@@ -37,6 +40,8 @@ class KimiSimulator:
         after: what follows the last scripted reply: ``"answer"`` (useful answers) or ``"error"`` (a 500).
         quirks: single quirks by name (`known_quirks`), over the persona's: ``{"leak_tool_calls": 0.5}``.
             ``{"documented": True}`` turns on all faults that were reported of the persona.
+        faults: how often a chat request meets which trouble (errors, resets, broken streams, bad replies): a `Faults`,
+            its fields, or text such as ``"chaos"`` or ``"cut=0.1,stall=0.02"``. `requests` says who met which.
         api_key: the only key to accept; None: any, or none.
         seed: the same seed and the same requests give the same bytes.
         port: port on the loopback interface; 0: a free one.
@@ -56,6 +61,7 @@ class KimiSimulator:
         models: Iterable[str] | Literal["all", "live"] | None = None,
         script: ScriptSource | None = None,
         quirks: Mapping[str, Any] | None = None,
+        faults: Faults | Mapping[str, Any] | str | None = None,
         api_key: str | None = None,
         seed: int = 0,
         port: int = 0,
@@ -71,6 +77,7 @@ class KimiSimulator:
             script=script,
             after=after,
             quirks=quirks,
+            faults=faults,
             api_key=api_key,
             seed=seed,
             strict=strict,

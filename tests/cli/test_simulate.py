@@ -1,5 +1,6 @@
 """``refrase-kimi simulate`` as a user runs it."""
 
+import os
 import re
 import signal
 import socket
@@ -37,6 +38,35 @@ def test_serves_until_it_is_stopped(stop):
     assert "k1" not in "".join(welcome)
 
 
+@pytest.mark.parametrize("given", ["overload,overloaded=1", "FILE"])
+def test_serves_with_faults(given, tmp_path):
+    file = tmp_path / "bad-day.toml"
+    file.write_text('preset = "chaos"\noverloaded = 1.0\nrequest_timeout = 0\nconflict = 0\n')
+    arguments = ["--port", "0", "--faults", given.replace("FILE", str(file)), "--seed", "3"]
+    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, text=True) as process:
+        welcome = [process.stdout.readline() for _ in range(5)]
+        url = re.search(r"http://127\.0\.0\.1:\d+/v1", welcome[0])[0]
+        statuses = {httpx.post(url + "/chat/completions", json=BODY).status_code for _ in range(5)}
+        process.send_signal(signal.SIGINT)
+        process.wait(10)
+    assert 429 in statuses
+    assert statuses <= {408, 429}
+    assert "about 100% of the chat requests meet faults" in welcome[4]
+
+
+def test_lists_faults_and_their_mixes():
+    result = run("--list-faults")
+    assert result.returncode == 0
+    assert "chaos      each fault 0.0132" in result.stdout
+    assert "stall_seconds" in result.stdout
+
+
+def test_help_says_what_faults_are():
+    words = " ".join(run("--help", env={**os.environ, "COLUMNS": "200", "TERM": "dumb"}).stdout.split())
+    assert "chaos" in words
+    assert "--list-faults" in words
+
+
 def test_taken_port_is_one_friendly_line():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
@@ -54,6 +84,10 @@ def test_taken_port_is_one_friendly_line():
         (["--quirk", "leak_tool_call=1"], "did you mean leak_tool_calls"),
         (["--quirk", "leak_tool_calls=often"], "probability"),
         (["--models", "gpt-5"], "unknown models gpt-5"),
+        (["--faults", "caos"], "did you mean chaos"),
+        (["--faults", "cut"], "needs a probability: cut=0.1"),
+        (["--faults", "cut=2"], "less than or equal to 1"),
+        (["--faults", "nowhere.toml"], "nowhere.toml cannot be read"),
     ],
 )
 def test_wrong_arguments_are_one_friendly_line(arguments, words):
