@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from refrase_integrations import errors
 from refrase_integrations.langchain import ChatKimi
+from refrase_integrations.llamaindex import Kimi
 from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.conversations import MODES, ask
 
@@ -283,6 +284,23 @@ def test_a_pickle_carries_no_key() -> None:
     with KimiSimulator() as simulator:
         for one in (chat(simulator), chat(simulator).bound, copy.copy(chat(simulator).bound)):
             assert KEY not in pickle.dumps(one).decode("latin-1")
+
+
+def test_a_pickle_carries_what_does_not_authenticate() -> None:
+    fields = {
+        "default_headers": {"Authorization": f"Bearer {HEADER}", "x-session-token": HEADER, "x-title": "mine"},
+        "default_query": {"code": QUERY, "api-version": "7"},
+    }
+    with KimiSimulator() as simulator:
+        for model in (
+            chat(simulator, **fields).bound,
+            Kimi(base_url=simulator.base_url, host="moonshot", api_key=KEY, **fields),
+        ):
+            frozen = pickle.dumps(model)
+            assert leaks(frozen.decode("latin-1")) == []
+            again = pickle.loads(frozen)
+            assert (again.default_headers, again.default_query) == ({"x-title": "mine"}, {"api-version": "7"})
+            assert model.default_headers == fields["default_headers"]
 
 
 def test_a_pickled_model_says_which_variable_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field, SecretStr, field_validator, model_validat
 
 from refrase_integrations.client.connection import Connection, connect
 from refrase_integrations.client.deadline import Deadline, checked_seconds
+from refrase_integrations.client.frozen import without_secrets
 from refrase_integrations.client.sdk import asend, send
 from refrase_integrations.kimi import catalogue
 from refrase_integrations.kimi.catalogue import find_host
@@ -22,8 +23,10 @@ from refrase_integrations.kimi.wire import Chunk
 if TYPE_CHECKING:
     from typing import Self
 
-HIDDEN = ("api_key", "http_client", "http_async_client")
+_HIDDEN = ("api_key", "http_client", "http_async_client")
 """Fields that no pickle carries."""
+_HALF_HIDDEN = ("default_headers", "default_query")
+"""Fields of which a pickle carries what does not authenticate."""
 
 
 class DropIn(BaseModel):
@@ -101,6 +104,11 @@ class DropIn(BaseModel):
         _limits({"deadline": self.deadline, "stall_timeout": self.stall_timeout})
         self._connection({"timeout": self.timeout})  # no key, no URL: better said here than by the first call
         return self
+
+    def _pickled(self) -> dict[str, Any]:
+        """Return the fields that a pickle carries in another form: it holds no secret."""
+        open_parts = without_secrets({name: getattr(self, name) for name in _HALF_HIDDEN})
+        return {**dict.fromkeys(_HIDDEN), **open_parts}
 
     def _own_settings(self, **more: Any) -> dict[str, Any]:
         """Return the settings that a call is laid over; ``extra_body`` goes over ``more``'s."""

@@ -78,6 +78,10 @@ class Vendor:
         route, slash, rest = (name or "").partition("/")
         return rest if slash and route in self.routes else name
 
+    def url_of(self, model: Any) -> str | None:
+        """Return the endpoint that is set on a model of this class, or None where none is."""
+        return _first(model, self.address)
+
     def host_of(self, model: Any, host: str | None = None) -> HostProfile:
         """Return the host that a model of this class sends to.
 
@@ -92,7 +96,7 @@ class Vendor:
         if host is not None:
             return find_host(host)
         kind = type(model).__name__
-        url = _first(model, self.address)
+        url = self.url_of(model)
         if url is not None:
             if self.elsewhere is not None and url.startswith(self.elsewhere):
                 raise ConfigurationError(

@@ -8,7 +8,7 @@ from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
 from pydantic import ConfigDict, Field
 
-from refrase_integrations.client.dropin import HIDDEN, DropIn
+from refrase_integrations.client.dropin import DropIn
 from refrase_integrations.kimi.catalogue import find_host
 from refrase_integrations.kimi.dialect import Dialect
 from refrase_integrations.kimi.request import CALL_FIELDS, MODEL_FIELDS, layered
@@ -220,8 +220,7 @@ class ChatKimi(DropIn, PracticedChatModel):
 
     def __getstate__(self) -> dict[Any, Any]:
         state = super().__getstate__()
-        hidden = dict.fromkeys(HIDDEN)
-        return {**state, "__dict__": {**state["__dict__"], **hidden}}
+        return {**state, "__dict__": {**state["__dict__"], **self._pickled()}}
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         settings = self._settings(stop, kwargs)

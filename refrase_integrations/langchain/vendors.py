@@ -119,6 +119,11 @@ def host_of(model: BaseChatModel, host: str | None = None) -> HostProfile:
     return vendor_of(model).host_of(model, host)
 
 
+def url_of(model: BaseChatModel) -> str | None:
+    """Return the endpoint that is set on a chat model, or None where none is."""
+    return vendor_of(model).url_of(model)
+
+
 def settings_of(model: BaseChatModel) -> dict[str, Any]:
     """Return what the user set on a chat model, under our names."""
     vendor = vendor_of(model)

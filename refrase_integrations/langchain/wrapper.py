@@ -9,12 +9,12 @@ from typing import Any, Literal, cast, overload
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
-from langchain_core.load import dumpd, load
 from langchain_core.runnables import Runnable, RunnableBinding, RunnableWithFallbacks
 from langchain_core.runnables.base import RunnableBindingBase
 from pydantic import ConfigDict, Field, model_validator
 
 from refrase_integrations.client.failures import meaning
+from refrase_integrations.client.frozen import freeze, masked, opened, thaw, without_secrets
 from refrase_integrations.errors import STRUCTURAL, ConfigurationError
 from refrase_integrations.kimi.catalogue import knows_model
 from refrase_integrations.kimi.dialect import Dialect
@@ -28,7 +28,7 @@ from refrase_integrations.langchain.base import PracticedChatModel
 from refrase_integrations.langchain.chat import ChatKimi, model_profile
 from refrase_integrations.langchain.handover import Handover, hand_over
 from refrase_integrations.langchain.replies import Reader
-from refrase_integrations.langchain.vendors import host_of, model_name_of, settings_of
+from refrase_integrations.langchain.vendors import host_of, model_name_of, settings_of, url_of
 
 _log = logging.getLogger("refrase_integrations")
 Settings = Practices | dict[str, Any] | Literal["off"] | None
@@ -67,6 +67,10 @@ def with_kimi_practices(
     What ``model`` drops cannot be kept: ChatOpenAI and ChatTogether hand out no reasoning, so that a single space goes
     back in its place. The log says so once, and the report of each reply. ChatAnthropic, ChatDeepSeek, ChatFireworks,
     ChatLiteLLM, ChatNVIDIA and ChatOpenRouter keep it, and so does `ChatKimi`.
+
+    A pickle and a dump of it carry no key and no header that authenticates. Pickled, ``model`` is built anew from its
+    fields, with the key that its host's own variable holds (``MOONSHOT_API_KEY``, not ``OPENAI_API_KEY``); where that
+    cannot be done without a secret, pickling is a `ConfigurationError` that names the field.
 
     Args:
         model: any chat model. Also a binding of one (``bind``, ``bind_tools``), whose arguments are taken over; and one
@@ -153,15 +157,15 @@ class WrappedChatModel(PracticedChatModel):
         arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True, protected_namespaces=()
     )
 
-    inner: BaseChatModel = Field(repr=False)
-    """The model that sends."""
+    inner: BaseChatModel = Field(repr=False, exclude=True)
+    """The model that sends. Only a dump of LangChain's shows it, without its keys."""
     model_name: str = ""
     """Which Kimi it is, in any host's spelling; empty: as the inner model says."""
     host: str | None = None
     """Id of the host; None: read from the inner model."""
     practices: Practices | dict[str, Any] | Literal["off"] | None = None
     """How each practice applies."""
-    arguments: dict[str, Any] = Field(default_factory=dict, repr=False)
+    arguments: dict[str, Any] = Field(default_factory=dict, repr=False, exclude=True)
     """Arguments of every call, under those of the call itself."""
     streaming: bool | None = None
     """As the inner model has it."""
@@ -212,11 +216,11 @@ class WrappedChatModel(PracticedChatModel):
     @property
     def _identifying_params(self) -> dict[str, Any]:
         return {
-            "inner": {"_type": self.inner._llm_type, **self.inner._identifying_params},
+            "inner": {"_type": self.inner._llm_type, **without_secrets(self.inner._identifying_params)},
             "model_name": self.model_name,
             "host": self.host,
             "practices": Practices.of(self.practices).model_dump(exclude_unset=True),
-            "arguments": self.arguments,
+            "arguments": without_secrets(self.arguments),
         }
 
     @classmethod
@@ -226,29 +230,36 @@ class WrappedChatModel(PracticedChatModel):
 
     @property
     def lc_attributes(self) -> dict[str, Any]:
-        """The practices as a plain dict: as an object they would be left out of serialized forms and cache keys."""
+        """What a dump holds beside the plain fields. Practices as a dict: as an object they would be left out of
+        serialized forms and cache keys. The inner model without what only a request may carry."""
         given = self.practices
-        return {"practices": given.model_dump(exclude_unset=True)} if isinstance(given, Practices) else {}
+        plain = {"practices": given.model_dump(exclude_unset=True)} if isinstance(given, Practices) else {}
+        shown = {"inner": self._shown(), "arguments": without_secrets(self.arguments)}
+        return {**plain, **{name: value for name, value in shown.items() if value}}
+
+    def _shown(self) -> BaseChatModel:
+        """Return the inner model for whoever dumps it: LangChain knows its keys, but not its headers, and shows the
+        fields of a class that cannot be serialized."""
+        inner = self.inner
+        return masked(inner, inner.lc_secrets if inner.is_lc_serializable() else ())
 
     def __getstate__(self) -> dict[Any, Any]:
-        # As LangChain dumps it: without the key, and clients (which cannot be pickled) are built anew.
-        state, inner = super().__getstate__(), self.inner
-        if inner.is_lc_serializable():
-            state = {**state, "__dict__": {**state["__dict__"], "inner": (type(inner), dumpd(inner))}}
-        return state
+        state, kind = super().__getstate__(), type(self)
+        fields = {name: value for name, value in state["__dict__"].items() if name in kind.model_fields}
+        inner = freeze(fields.pop("inner"), host_of(self.inner, self.host), url_of(self.inner))
+        return {**state, "__dict__": {**opened(fields, kind), "inner": inner}}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
-        inner = state["__dict__"]["inner"]
-        if isinstance(inner, tuple):
-            kind, dumped = inner
-            names = [kind.__module__.partition(".")[0], dumped["id"][0]]
-            inner = load(dumped, allowed_objects=[kind], valid_namespaces=names, secrets_from_env=True)
-            state = {**state, "__dict__": {**state["__dict__"], "inner": inner}}
-        super().__setstate__(state)
+        fields = state["__dict__"]
+        super().__setstate__({**state, "__dict__": {**fields, "inner": thaw(fields["inner"], url_of)}})
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> WrappedChatModel:
+        # The inner model is never changed, and its clients cannot be copied.
+        return super().__deepcopy__({**(memo or {}), id(self.inner): self.inner})
 
     def _get_llm_string(self, stop: list[str] | None = None, **kwargs: Any) -> str:
         # The key of the cache. A dump of this model does not tell apart inner models that cannot be dumped.
-        return f"{super()._get_llm_string(stop, **kwargs)}---{self.inner._get_llm_string()}"
+        return f"{super()._get_llm_string(stop, **kwargs)}---{self._shown()._get_llm_string()}"
 
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         told = {name: value for name, value in {**self.arguments, **kwargs}.items() if name in _TRACED}

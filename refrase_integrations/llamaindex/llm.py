@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from refrase_integrations.client.dropin import HIDDEN, DropIn
+from refrase_integrations.client.dropin import DropIn
 from refrase_integrations.kimi.request import CALL_FIELDS, layered
 from refrase_integrations.kimi.tokens import TokenCounter, counter
 from refrase_integrations.llamaindex.base import PracticedFunctionCallingLLM
@@ -185,8 +185,7 @@ class Kimi(DropIn, PracticedFunctionCallingLLM):
 
     def __getstate__(self) -> dict[str, Any]:
         # Of a copy: the base class takes what cannot be pickled out of the very object.
-        hidden = dict.fromkeys(HIDDEN)
-        return super(Kimi, self.model_copy(update=hidden)).__getstate__()
+        return super(Kimi, self.model_copy(update=self._pickled())).__getstate__()
 
     # -- one call ----------------------------------------------------------------------------------------
 

@@ -6,16 +6,14 @@ names, and set through its own fields.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.llms import LLM
 
-from refrase_integrations.client.connection import key_of
 from refrase_integrations.kimi.vendors import LITELLM_ROUTES, SETTINGS, Vendor
 
 _SETTINGS = {name: attributes for name, attributes in SETTINGS.items() if name != "n"}  # a chat has one reply
@@ -42,8 +40,8 @@ class LLMVendor(Vendor):
     """Values that it gives itself where the user set none."""
     drops_first: bool = False
     """Its async stream drops a first piece that holds neither content nor tool calls, but reasoning perhaps."""
-    rebuilt: bool = False
-    """It can be built anew from its fields, as a pickle needs it: its clients and its key are no fields."""
+    keys: tuple[str, ...] = ()
+    """Arguments of its constructor that take the key and are no fields."""
 
 
 _OPENAI = LLMVendor(
@@ -54,7 +52,6 @@ _OPENAI = LLMVendor(
     unset="openai",
     always=("temperature",),
     drops_first=True,
-    rebuilt=True,
 )
 _VENDORS: Mapping[str, LLMVendor] = {
     # The openai SDK lays extra_body over the request's JSON, messages included. OpenAILike and what is built on it too.
@@ -66,7 +63,7 @@ _VENDORS: Mapping[str, LLMVendor] = {
         routes=LITELLM_ROUTES,
         body="extra_body",
         always=("temperature", "max_tokens"),
-        rebuilt=True,
+        keys=("api_key",),
     ),
     "llama_index.llms.anthropic.Anthropic": LLMVendor(
         model=("model",),
@@ -81,7 +78,7 @@ _VENDORS: Mapping[str, LLMVendor] = {
         unset="anthropic",
         always=("temperature",),
         fills={"max_tokens": 512},
-        rebuilt=True,
+        keys=("api_key",),
     ),
     "llama_index.core.llms.MockLLM": LLMVendor(model=(), arguments={}),
     "llama_index.core.llms.MockFunctionCallingLLM": LLMVendor(model=(), arguments={}),
@@ -119,7 +116,7 @@ def sender_of(llm: LLM, fields: Mapping[str, Any], metadata: LLMMetadata, callba
     """Return an LLM that adds nothing of its own to what a call hands it: a copy, where it would not do so as it is.
 
     Args:
-        llm: the LLM. It is not changed; a copy shares its clients.
+        llm: the LLM. It is not changed; a copy shares its sync clients, and async ones that the user built.
         fields: settings under our names, for a class that takes them through its fields.
         metadata: what it really is: classes that do not know Kimi say otherwise, or raise.
         callbacks: what it reports to.
@@ -136,9 +133,23 @@ def sender_of(llm: LLM, fields: Mapping[str, Any], metadata: LLMMetadata, callba
     if not update and not mistaken:
         return llm
     copied = llm.model_copy(update=update)
+    _part_from_loop(copied)
     if mistaken:  # OpenAILike takes Kimi for no chat model, OpenAI and Anthropic raise
         copied.__class__ = type(type(llm).__name__, (type(llm),), {"metadata": property(lambda _self: metadata)})
     return copied
+
+
+def _part_from_loop(llm: LLM) -> None:
+    """Give a copied LLM async clients of its own: one that was used holds connections of another event loop.
+
+    Of SDKs that are made as openai's is. A client over an HTTP client of the user's own stays: his to know its loop.
+    """
+    private: dict[str, Any] = llm.__pydantic_private__ or {}
+    for name, client in private.items():
+        http: Any = getattr(client, "_client", None)
+        if type(http).__name__ == "AsyncHttpxClientWrapper" and hasattr(client, "copy"):
+            fresh = type(http)(base_url=client.base_url, timeout=client.timeout)
+            private[name] = client.copy(http_client=fresh)
 
 
 def _describes_itself(llm: LLM) -> bool:
@@ -152,50 +163,6 @@ def field_of(llm: LLM, name: str) -> str | None:
     """Return the field that an LLM keeps one of our settings in, or None where it has none."""
     name = "max_tokens" if name == "max_completion_tokens" else name
     return next((one for one in _SETTINGS.get(name, ()) if one in type(llm).model_fields), None)
-
-
-# -- pickling --------------------------------------------------------------------------------------------
-
-
-class Frozen(NamedTuple):
-    """An LLM as it is pickled: without its key."""
-
-    kind: type[LLM]
-    fields: dict[str, Any]
-    """What to build it from; empty: ``llm`` is the LLM itself, less what may hold a credential."""
-    llm: LLM | None = None
-
-
-def freeze(llm: LLM) -> Frozen:
-    """Return what of an LLM may be pickled."""
-    names = {name for name in llm.model_fields_set if not type(llm).model_fields[name].exclude}
-    if vendor_of(llm).rebuilt:
-        return Frozen(type(llm), {name: _open(getattr(llm, name)) for name in names if not _SECRET.search(name)})
-    hidden = {name: None for name in type(llm).model_fields if _SECRET.search(name)}
-    return Frozen(type(llm), {}, llm.model_copy(update=hidden) if hidden else llm)
-
-
-def thaw(frozen: Frozen, host: str | None) -> LLM:
-    """Return a pickled LLM, with the key that its host's own variable holds.
-
-    Raises:
-        MissingKey: there is none. The variables of other vendors, which the class might read, are not meant for it.
-    """
-    if frozen.llm is not None:
-        return frozen.llm
-    plain = frozen.kind.model_construct(**frozen.fields)
-    profile = vendor_of(plain).host_of(plain, host)
-    url = next((str(getattr(plain, name)) for name in ("api_base", "base_url") if getattr(plain, name, None)), "")
-    return frozen.kind(**frozen.fields, api_key=key_of(profile, url or profile.endpoint.base_url or ""))
-
-
-def _open(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _open(inner) for key, inner in value.items() if not _SECRET.search(str(key))}
-    return value
-
-
-_SECRET = re.compile(r"api_key|secret|password|credential|authorization|headers|access_key|_token$|^token$", re.I)
 
 
 def _kwargs_of(llm: LLM) -> Mapping[str, Any]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from weakref import WeakKeyDictionary
 
 from llama_index.core.base.llms.types import (
@@ -22,6 +23,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from refrase_integrations.client.failures import meaning
+from refrase_integrations.client.frozen import freeze, opened, thaw
 from refrase_integrations.errors import STRUCTURAL, ConfigurationError
 from refrase_integrations.kimi.dialect import Dialect
 from refrase_integrations.kimi.practice import Prepared
@@ -33,9 +35,11 @@ from refrase_integrations.kimi.wire import Chunk
 from refrase_integrations.llamaindex.base import PracticedFunctionCallingLLM, PracticedLLM
 from refrase_integrations.llamaindex.handover import Handover, Reader, hand_over, lays_over
 from refrase_integrations.llamaindex.llm import Kimi
-from refrase_integrations.llamaindex.vendors import freeze, sender_of, settings_of, thaw, vendor_of
+from refrase_integrations.llamaindex.vendors import sender_of, settings_of, vendor_of
 
 Settings = Practices | dict[str, Any] | Literal["off"] | None
+_Senders = dict[str, tuple[LLM, LLM]]
+"""By the fields that are set on it: the inner LLM that it was made of, and what sends."""
 
 
 def with_kimi_practices(
@@ -53,6 +57,10 @@ def with_kimi_practices(
 
     The result is a `FunctionCallingLLM` where ``llm`` is one, else an `LLM`. Events and callbacks are those of ``llm``,
     one for each call that it makes, and so are retries and errors. What ``llm`` cannot carry stands in the report.
+
+    Neither `to_dict` nor a pickle carries a key. Pickled, ``llm`` is built anew from its fields, with the key that its
+    host's own variable holds; where that cannot be done without a secret, pickling is a `ConfigurationError` that names
+    the field. A dict never holds ``llm``: ``type(wrapped).from_dict(data, inner=llm)``.
 
     Args:
         llm: any LLM of LlamaIndex. `Kimi` already has the practices: only their settings are laid over its own.
@@ -105,10 +113,8 @@ class WrappedLLM(PracticedLLM):
     practices: Practices | dict[str, Any] | Literal["off"] | None = None
     """How each practice applies."""
 
-    _senders: dict[str, LLM] = PrivateAttr(default_factory=dict)
-    _of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, LLM]] = PrivateAttr(
-        default_factory=WeakKeyDictionary
-    )
+    _senders: _Senders = PrivateAttr(default_factory=dict)
+    _of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Senders] = PrivateAttr(default_factory=WeakKeyDictionary)
 
     @model_validator(mode="before")
     @classmethod
@@ -153,14 +159,45 @@ class WrappedLLM(PracticedLLM):
         if self.practices is not None:
             yield "practices", Practices.of(self.practices).model_dump(exclude_unset=True)
 
+    @classmethod
+    def from_dict(cls, data: dict[str, Any], **kwargs: Any) -> Self:
+        """Build it from what `to_dict` gave and the LLM that sends: ``from_dict(data, inner=llm)``.
+
+        Args:
+            data: from `to_dict`. It holds model, host, practices and prompts, and never the LLM, which may hold a key.
+            kwargs: ``inner``, and fields that override those of the dict.
+
+        Raises:
+            ConfigurationError: there is no ``inner``.
+        """
+        if not isinstance(kwargs.get("inner"), LLM):
+            raise ConfigurationError(
+                f"the dict of a {cls.__name__} does not hold the LLM that sends (it may hold a key): pass it as "
+                f"{cls.__name__}.from_dict(data, inner=llm), or wrap it again with with_kimi_practices(llm, ...)"
+            )
+        return super().from_dict(data, **kwargs)
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        copied._senders, copied._of_loops = {}, WeakKeyDictionary()  # they report to its callback manager
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        # The inner LLM is never changed, and its clients cannot be copied; events go on to whom they went.
+        shared = {id(one): one for one in (self.inner, self.callback_manager)}
+        fields = {name: getattr(self, name) for name in self.model_fields_set}
+        return type(self)(**copy.deepcopy(fields, {**(memo or {}), **shared}))
+
     def __getstate__(self) -> dict[str, Any]:
-        plain = self.model_copy(update={"inner": freeze(self.inner)})
-        plain._senders, plain._of_loops = {}, WeakKeyDictionary()  # they hold what the inner LLM holds
-        return super(WrappedLLM, plain).__getstate__()
+        # Not the base class's, which drops what it cannot pickle and warns of it at the root logger.
+        kind, vendor = type(self), vendor_of(self.inner)
+        inner = freeze(self.inner, vendor.host_of(self.inner, self.host), vendor.url_of(self.inner), vendor.keys)
+        own = self.model_fields_set - {"inner", "callback_manager"}  # events are reported where it is built again
+        return {**opened({name: getattr(self, name) for name in own}, kind), "inner": inner}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        fields = state["__dict__"]
-        super().__setstate__({**state, "__dict__": {**fields, "inner": thaw(fields["inner"], fields["host"])}})
+        inner = thaw(state["inner"], lambda llm: vendor_of(llm).url_of(llm))
+        self.__init__(**{**state, "inner": inner})  # type: ignore[misc]
 
     # -- the eight methods: as in the base, without events of their own -------------------------------------
 
@@ -252,13 +289,13 @@ class WrappedLLM(PracticedLLM):
         except RuntimeError:
             senders = self._senders
         key = repr(sorted(fields.items()))
-        made = senders.get(key)
-        if made is None:
+        made_of, made = senders.get(key, (None, self.inner))
+        if made_of is not self.inner:  # it may have been set anew
             made = sender_of(self.inner, fields, self.metadata, self.callback_manager)
             if len(senders) >= _MOST_SENDERS:
                 senders.clear()
             if made is not self.inner:
-                senders[key] = made
+                senders[key] = self.inner, made
         elif made.callback_manager is not self.callback_manager:
             made.callback_manager = self.callback_manager
         return made

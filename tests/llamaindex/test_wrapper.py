@@ -5,10 +5,7 @@ Those of other packages are in tests/peers/test_wrapper.py.
 
 from __future__ import annotations
 
-import copy
-import json
 import logging
-import pickle
 from typing import Any
 
 import pytest
@@ -265,7 +262,7 @@ async def test_a_react_agent_on_a_plain_llm() -> None:
     assert str(await agent.run("Weather?")) == "Sunny."
 
 
-# -- events and secrets ----------------------------------------------------------------------------------
+# -- events ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("mode", CHATS)
@@ -282,28 +279,6 @@ async def test_one_event_for_each_call_that_the_inner_llm_makes(mode: str, colle
     assert len(debug.get_event_pairs(CBEventType.LLM)) == len(tokens.llm_token_counts) == 2
     assert llm.inner.callback_manager.handlers == [], "the user's own LLM is not changed"
     assert "canary" not in "".join(map(repr, collected.events))
-
-
-def test_no_form_shows_a_key() -> None:
-    inner = Homemade(model=INSTRUCT, base_url="http://localhost:1/v1", api_key="sk-canary-4711")
-    llm: Any = with_kimi_practices(inner, host="moonshot", practices={"history": "warn"})
-    llm._sender({"temperature": 0.5})
-    shown = [repr(llm), str(llm), str(llm.to_dict()), llm.to_json(), llm.model_dump_json(), str(llm.to_payload())]
-    assert "canary" not in "".join(shown)
-    assert repr(llm) == "WrappedFunctionCallingLLM(inner='Homemade', model='kimi-k2-0905-preview', host='moonshot', practices={'history': 'warn'})"  # fmt: skip
-    frozen = pickle.dumps(llm)
-    assert b"canary" not in frozen
-    thawed = pickle.loads(frozen)
-    assert thawed.to_dict() == llm.to_dict()
-    assert (thawed.inner.model, thawed.inner.api_key) == (INSTRUCT, None)
-    assert inner.api_key == "sk-canary-4711"
-    assert json.loads(llm.to_json())["class_name"] == "refrase_kimi_practices"
-
-
-def test_copies_send_with_the_same_llm() -> None:
-    llm = practiced(Mock(), practices={"system_prompt": "off"})
-    for other in (copy.copy(llm), copy.deepcopy(llm), llm.model_copy(update={"practices": "off"})):
-        assert other.chat(HELLO).message.content.endswith("user: Hello\nassistant: ")
 
 
 def test_the_same_report_as_kimis() -> None:

@@ -241,15 +241,56 @@ async def test_a_refused_history_is_mended_and_errors_are_the_inner_ones(maker: 
         assert len(simulator.requests) == 3
 
 
+@pytest.mark.parametrize("maker", ["OpenAI", "OpenAILike", "OpenRouter"])
+def test_an_llm_that_was_used_in_another_event_loop(maker: str) -> None:
+    """Its async client holds a connection of that loop: the wrapper sends with one of its own."""
+    import asyncio
+
+    with KimiSimulator("moonshot", api_key=KEY, script=["Yes."] * 3) as simulator:
+        inner = MAKERS[maker](simulator.base_url, "kimi-k2.6")
+        used = inner._get_aclient()  # by itself the LLM sends what the host refuses, or nothing at all
+        asyncio.run(used.chat.completions.create(model="kimi-k2.6", messages=[{"role": "user", "content": "Hi"}]))
+        llm = with_kimi_practices(inner, host="moonshot")
+        for _ in range(2):
+            assert asyncio.run(llm.achat(HELLO)).message.content == "Yes."
+        assert inner._aclient is used
+
+
+def test_an_async_client_of_the_users_own_is_kept() -> None:
+    """Address and key may stand in it alone."""
+    import asyncio
+
+    import openai
+
+    with KimiSimulator("moonshot", api_key=KEY, script=["Yes."] * 2) as simulator:
+        mine = openai.AsyncOpenAI(base_url=simulator.base_url, api_key=KEY, max_retries=0)
+        llm = with_kimi_practices(
+            OpenAI(model="kimi-k2.6", api_key="sk-other", async_openai_client=mine), host="moonshot"
+        )
+        for _ in range(2):
+            assert asyncio.run(llm.achat(HELLO)).message.content == "Yes."
+        with openai.OpenAI(base_url=simulator.base_url, api_key=KEY) as sync:
+            http = openai.DefaultAsyncHttpxClient()
+            own = openai.AsyncOpenAI(base_url=simulator.base_url, api_key=KEY, http_client=http)
+            inner = OpenAI(model="kimi-k2.6", api_key=KEY, openai_client=sync, async_openai_client=own)
+            assert with_kimi_practices(inner, host="moonshot")._sender({})._aclient is own
+
+
 # -- identity --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("maker", MAKERS)
-def test_no_form_shows_a_key_and_a_pickle_finds_it_again(maker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_form_shows_a_key_and_a_pickle_finds_it_again(
+    maker: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-another-vendor")
     monkeypatch.delenv("MOONSHOT_API_KEY", raising=False)
     with KimiSimulator("moonshot", api_key="sk-from-environment", script=["Yes."]) as simulator:
-        llm = wrapped(maker, simulator, "kimi-k2.6")
+        secret = (
+            {"default_headers": {"Authorization": f"Bearer {KEY}", "X-Title": "mine"}} if maker != "LiteLLM" else {}
+        )
+        more = {"extra_headers": {"X-Api-Key": KEY}, "seed": 1}
+        llm = wrapped(maker, simulator, "kimi-k2.6", additional_kwargs=more, **secret)
         with pytest.raises(Exception, match="401|[Ii]nvalid"):
             llm.chat(HELLO)  # fills what the wrapper keeps
         shown = [
@@ -260,7 +301,9 @@ def test_no_form_shows_a_key_and_a_pickle_finds_it_again(maker: str, monkeypatch
             str(llm.to_payload()),
             str(llm.metadata),
         ]
-        frozen = pickle.dumps(llm)
+        with caplog.at_level(logging.WARNING):
+            frozen = pickle.dumps(llm)
+        assert caplog.records == []
         assert KEY not in "".join(shown)
         assert KEY.encode() not in frozen
         assert isinstance(llm, FunctionCallingLLM)
@@ -270,6 +313,8 @@ def test_no_form_shows_a_key_and_a_pickle_finds_it_again(maker: str, monkeypatch
         thawed = pickle.loads(frozen)
         assert thawed.chat(HELLO).message.content == "Yes."
         assert thawed.to_dict() == llm.to_dict()
+        assert "X-Title" in (thawed.inner.default_headers if secret else {"X-Title"})
+        assert thawed.inner.additional_kwargs["seed"] == 1
 
 
 def test_an_llm_that_sends_to_its_own_maker_is_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import pickle
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from llama_index.core.workflow import Context
 from llama_index.llms.anthropic import Anthropic
 from pydantic import BaseModel
 
+from refrase_integrations.errors import MissingKey
 from refrase_integrations.llamaindex import with_kimi_practices
 from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.llamaindex.exchanges import CHATS, last
@@ -183,3 +186,28 @@ def test_what_it_does_not_take_is_said() -> None:
     assert lines(reply, "wrapper") == [
         "Anthropic does not take seed (fields of the request): not sent. Kimi sends all."
     ]
+
+
+def test_a_pickle_finds_the_key_of_its_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-of-another-vendor")
+    monkeypatch.delenv("MOONSHOT_API_KEY", raising=False)
+    with KimiSimulator(api_key="sk-from-environment", script=["Yes."]) as simulator:
+        servers = [{"type": "url", "url": "https://mcp.example.com", "name": "x", "authorization_token": "sk-canary-2"}]
+        frozen = pickle.dumps(wrapped(simulator, api_key="sk-canary-1", mcp_servers=servers))
+        assert b"sk-canary" not in frozen
+        with pytest.raises(MissingKey, match="MOONSHOT_API_KEY"):
+            pickle.loads(frozen)
+        monkeypatch.setenv("MOONSHOT_API_KEY", "sk-from-environment")
+        thawed = pickle.loads(frozen)
+        thawed.inner.mcp_servers = None
+        assert thawed.chat(HELLO).message.content == "Yes."
+
+
+def test_an_llm_that_was_used_in_another_event_loop() -> None:
+    with KimiSimulator(script=["Yes."] * 3) as simulator:
+        inner = anthropic(simulator)
+        request = {"model": INSTRUCT, "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}]}
+        asyncio.run(inner._aclient.messages.create(**request))  # type: ignore[arg-type]
+        llm = with_kimi_practices(inner, host="moonshot-anthropic")
+        for _ in range(2):
+            assert asyncio.run(llm.achat(HELLO)).message.content == "Yes."
