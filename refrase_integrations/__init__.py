@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from refrase_integrations.client.budgets import Budget as Budget
+    from refrase_integrations.client.limits import Limits as Limits
     from refrase_integrations.errors import RefraseError as RefraseError
     from refrase_integrations.kimi.freshness import needs_fresh_data as needs_fresh_data
     from refrase_integrations.kimi.prompt.compact import compact_prompt as compact_prompt
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from refrase_integrations.kimi.settings import Practices as Practices
 
 __all__ = [
+    "Budget",
+    "Limits",
     "Practices",
     "PromptThresholds",
     "RefraseError",
@@ -27,6 +31,8 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 _HOMES = {
+    "Budget": "client.budgets",
+    "Limits": "client.limits",
     "Practices": "kimi.settings",
     "PromptThresholds": "kimi.prompt.thresholds",
     "RefraseError": "errors",

@@ -111,6 +111,64 @@ class LoopStopped(PracticeError):
     """The model made the same tool call too often in a row; the last one was not made."""
 
 
+# -- limits and budgets ----------------------------------------------------------------------------------
+
+
+class BudgetExceeded(RefraseError):
+    """A request could cost more than is left of a budget, so it was not sent.
+
+    Attributes:
+        budget: which: ``"usd"``, ``"tokens"``, ``"thread_usd"`` or ``"thread_tokens"``, as in `Budget`.
+        limit: of the budget, in US dollars or tokens.
+        spent: what requests that have ended used of it.
+        reserved: what running requests could still use of it.
+        needed: what this request could cost.
+    """
+
+    retryable: ClassVar[bool] = False
+
+    def __init__(
+        self, budget: str, *, limit: float, spent: float, reserved: float, needed: float, detail: str = ""
+    ) -> None:
+        written = "${:,.4f}".format if budget.endswith("usd") else "{:,} tokens".format
+        held = f", {written(reserved)} reserved by running requests" if reserved else ""
+        whose = "this thread's budget" if budget.startswith("thread") else "the budget"
+        super().__init__(
+            f"{whose} of {written(limit)} has {written(spent)} spent{held}, and this request could cost "
+            f"{written(needed)}{f' ({detail})' if detail else ''}: not sent. Raise Budget({budget}=...), lower the "
+            "output limit (max_tokens), or let Budget(rule='expected') count on replies as long as those so far."
+        )
+        self.budget, self.limit, self.spent, self.reserved, self.needed = budget, limit, spent, reserved, needed
+
+    @property
+    def passing(self) -> bool:
+        """Whether the request would fit once the running ones are settled and have used nothing."""
+        return self.spent + self.needed <= self.limit
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt(self)
+
+
+class LimitReached(RefraseError):
+    """A request would have to wait longer for the account's limits than it may, so it was not sent.
+
+    Attributes:
+        retryable: False: never, it is larger than a limit.
+        retry_after: seconds until there is room for it, where that is known.
+    """
+
+    def __init__(self, seen: str, *, retryable: bool = True, retry_after: float | None = None) -> None:
+        super().__init__(seen)
+        self.retryable, self.retry_after = retryable, retry_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt(self)
+
+
+class BatchFileError(ConfigurationError):
+    """The file of a batch cannot be used: it holds something else, or another run has it open."""
+
+
 # -- what a host answers ---------------------------------------------------------------------------------
 
 
@@ -165,11 +223,16 @@ class HostError(RefraseError):
         self.retry_after = retry_after
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = {key: value for key, value in self.__dict__.items() if not key.startswith("__")}
-        return (_rebuild, (type(self), self.args, state))
+        return _rebuilt(self)
 
 
-def _rebuild(cls: type[HostError], args: tuple[Any, ...], state: dict[str, Any]) -> HostError:
+def _rebuilt(error: RefraseError) -> tuple[Any, ...]:
+    """Return what pickle needs of an error that is not made of its text alone."""
+    state = {key: value for key, value in error.__dict__.items() if not key.startswith("__")}
+    return (_rebuild, (type(error), error.args, state))
+
+
+def _rebuild(cls: type[RefraseError], args: tuple[Any, ...], state: dict[str, Any]) -> RefraseError:
     error = cls.__new__(cls)
     error.args = args
     error.__dict__.update(state)

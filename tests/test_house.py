@@ -35,6 +35,14 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
         *("random", "secrets", "time", "uuid", "socket", "asyncio"),
     ),
     "client": (*_floors("langchain", "llamaindex", "batch", "simulator", "cli"), *FRAMEWORKS, "httpx", "httpx2", *UI),
+    "batch": (
+        *_floors("langchain", "llamaindex", "simulator", "cli"),
+        *FRAMEWORKS,
+        "httpx",
+        "httpx2",
+        *SERVERS,
+        "typer",
+    ),
     "langchain": (*_floors("llamaindex", "simulator", "cli"), "llama_index", *UI),
     "llamaindex": (*_floors("langchain", "simulator", "cli"), "langchain", "langgraph", *UI),
     "simulator": (
@@ -86,6 +94,8 @@ def test_imports_point_down() -> None:
         ("kimi/x.py", f"from {NAME} import client"),
         ("client/x.py", "import httpx"),
         ("langchain/x.py", f"import {NAME}.llamaindex"),
+        ("batch/x.py", f"from {NAME} import langchain"),
+        ("batch/x.py", "import llama_index.core"),
         ("simulator/x.py", f"from {NAME}.kimi import schema"),
         ("__init__.py", "import openai"),
     ],

@@ -71,6 +71,10 @@ class Connection:
         secret = repr((str(self.api_key), self.headers, self.query)).encode("utf-8", "surrogatepass")
         return (self.base_url, hashlib.sha256(secret).digest(), id(self.http_client), id(self.http_async_client))
 
+    def account(self) -> str:
+        """Return what tells accounts apart: the address, and a hash of the key."""
+        return f"{self.base_url} {hashlib.sha256(str(self.api_key).encode('utf-8', 'surrogatepass')).hexdigest()}"
+
     def secrets(self) -> list[str]:
         """Return what no message may repeat: the key, the values of the user's own headers and query."""
         values = [self.api_key, *(value for _, value in self.headers), *(str(value) for _, value in self.query)]

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
+from refrase_integrations.client.budgets import Budget
 from refrase_integrations.client.connection import Connection, connect
 from refrase_integrations.client.deadline import Deadline, checked_seconds
 from refrase_integrations.client.frozen import without_secrets
+from refrase_integrations.client.limits import Limiter, Limits
+from refrase_integrations.client.passage import passage
 from refrase_integrations.client.sdk import asend, send
 from refrase_integrations.kimi import catalogue
 from refrase_integrations.kimi.catalogue import find_host
@@ -31,6 +35,8 @@ _HALF_HIDDEN = ("default_headers", "default_query")
 
 class DropIn(BaseModel):
     """Fields of a model that sends its own requests; a framework's class inherits from this and from its base."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
 
     model: str = Field(default_factory=lambda: catalogue.DEFAULT_MODEL)
     """The model's name in any host's spelling."""
@@ -85,6 +91,10 @@ class DropIn(BaseModel):
     """Your own sync HTTP client (httpx2 for openai 3.x, httpx for 2.x)."""
     http_async_client: Any = Field(default=None, repr=False, exclude=True)
     """Your own async HTTP client."""
+    budget: Budget | None = Field(default=None, repr=False, exclude=True)
+    """What may be spent; copies of the model share it. Never serialized."""
+    limits: Limits | Limiter | None = Field(default=None, repr=False, exclude=True)
+    """What the account may do, shared by all that have the same account and limits. Never serialized."""
     plain_stream: bool | None = None
     """True: the SDK's own decoder reads the streams, slower, for a gateway that confuses ours. None: what the variable
     REFRASE_PLAIN_STREAM says, else False."""
@@ -101,7 +111,7 @@ class DropIn(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> Self:
         Practices.of(self.practices)
-        _limits({"deadline": self.deadline, "stall_timeout": self.stall_timeout})
+        _times({"deadline": self.deadline, "stall_timeout": self.stall_timeout})
         self._connection({"timeout": self.timeout})  # no key, no URL: better said here than by the first call
         return self
 
@@ -121,10 +131,16 @@ class DropIn(BaseModel):
         return dialect_of(settings, find_host(self.host, self.base_url))
 
     def _send(self, prepared: Prepared, settings: Mapping[str, Any]) -> Iterator[Chunk]:
-        return send(prepared, self._connection(settings), max_retries=self.max_retries, **_limits(settings))
+        connection, times = self._connection(settings), _times(settings)
+        way = passage(prepared, self.budget, self.limits, connection.account)
+        sending = partial(send, prepared, connection, max_retries=self.max_retries, passage=way, **times)
+        return sending() if way is None else way.through(sending, entered=True)
 
     def _asend(self, prepared: Prepared, settings: Mapping[str, Any]) -> AsyncIterator[Chunk]:
-        return asend(prepared, self._connection(settings), max_retries=self.max_retries, **_limits(settings))
+        connection, times = self._connection(settings), _times(settings)
+        way = passage(prepared, self.budget, self.limits, connection.account)
+        sending = partial(asend, prepared, connection, max_retries=self.max_retries, passage=way, **times)
+        return sending() if way is None else way.athrough(sending, entered=True)
 
     def _connection(self, settings: Mapping[str, Any]) -> Connection:
         return connect(
@@ -140,7 +156,7 @@ class DropIn(BaseModel):
         )
 
 
-def _limits(settings: Mapping[str, Any]) -> dict[str, Any]:
+def _times(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the limits in time of one call, which began as its settings were put together."""
     return {
         "deadline": Deadline(checked_seconds("deadline", settings["deadline"]), settings.get("begun")),

@@ -18,6 +18,7 @@ from refrase_integrations.client.connection import Connection
 from refrase_integrations.client.deadline import Deadline, OutOfTimeError, Pace, timeouts
 from refrase_integrations.client.events import streams
 from refrase_integrations.client.failures import answered, typed
+from refrase_integrations.client.passage import Passage
 from refrase_integrations.client.retries import aattempts, attempts, before_resuming
 from refrase_integrations.errors import ConnectionFailed, HostError, InvalidMessage, RequestTimedOut, StreamInterrupted
 from refrase_integrations.kimi.practice import Change, Practice, Prepared
@@ -37,6 +38,7 @@ def send(
     max_retries: int = 2,
     deadline: Deadline | None = None,
     stall_timeout: float | None = None,
+    passage: Passage | None = None,
 ) -> Iterator[Chunk]:
     """Send a request and yield raw chunks: stream chunks, or one whole response.
 
@@ -47,12 +49,13 @@ def send(
             (`Call.resumed`) takes one away.
         deadline: of the user's call; None: none.
         stall_timeout: longest silence of a stream, in seconds; see `timeouts`.
+        passage: what each attempt passes on its way out; see `Passage.through`, which has to be around this.
 
     Raises:
         InvalidMessage: the request cannot be written as JSON.
         HostError: the host refused or failed; `StreamInterrupted` once something was yielded.
     """
-    job = _Job.of(prepared, connection, deadline, stall_timeout)
+    job = _Job.of(prepared, connection, deadline, stall_timeout, passage)
     failed, resumed = list[HostError](), prepared.call.resumed
     if resumed:
         time.sleep(max(min(before_resuming(resumed), job.deadline.left()), 0))
@@ -84,9 +87,10 @@ async def asend(
     max_retries: int = 2,
     deadline: Deadline | None = None,
     stall_timeout: float | None = None,
+    passage: Passage | None = None,
 ) -> AsyncIterator[Chunk]:
     """The async twin of `send`; see there."""
-    job = _Job.of(prepared, connection, deadline, stall_timeout)
+    job = _Job.of(prepared, connection, deadline, stall_timeout, passage)
     failed, resumed = list[HostError](), prepared.call.resumed
     if resumed:
         await asyncio.sleep(max(min(before_resuming(resumed), job.deadline.left()), 0))
@@ -120,12 +124,18 @@ class _Job:
     content: bytes
     deadline: Deadline
     stall: float | None
+    passage: Passage | None = None
 
     @classmethod
     def of(
-        cls, prepared: Prepared, connection: Connection, deadline: Deadline | None, stall_timeout: float | None
+        cls,
+        prepared: Prepared,
+        connection: Connection,
+        deadline: Deadline | None,
+        stall_timeout: float | None,
+        passage: Passage | None,
     ) -> _Job:
-        return cls(prepared, connection, written(prepared.body), deadline or Deadline(), stall_timeout)
+        return cls(prepared, connection, written(prepared.body), deadline or Deadline(), stall_timeout, passage)
 
     def check(self) -> None:
         if self.deadline.left() <= 0:
@@ -189,6 +199,8 @@ def _open(job: _Job) -> tuple[Chunk, Any]:
 
     Whole responses are read as they come, too: a host that sends one byte a second would outlive every deadline.
     """
+    if job.passage is not None:
+        job.passage.enter(job.deadline)
     client, stream = job.connection.client(), None
     kind, _ = streams(plain=job.connection.plain_stream)
     try:
@@ -205,10 +217,14 @@ def _open(job: _Job) -> tuple[Chunk, Any]:
         if not isinstance(error, Exception):
             raise
         failure = job.known(error)
+    if job.passage is not None:
+        job.passage.leave(failure)
     raise failure
 
 
 async def _aopen(job: _Job) -> tuple[Chunk, Any]:
+    if job.passage is not None:
+        await job.passage.aenter(job.deadline)
     client, stream = job.connection.async_client(), None
     _, kind = streams(plain=job.connection.plain_stream)
     try:
@@ -227,6 +243,8 @@ async def _aopen(job: _Job) -> tuple[Chunk, Any]:
         if not isinstance(error, Exception):
             raise
         failure = job.known(error)
+    if job.passage is not None:
+        job.passage.leave(failure)
     raise failure
 
 

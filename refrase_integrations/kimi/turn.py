@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import replace
 
-from refrase_integrations.errors import STRUCTURAL, DeadlineExceeded, HostError, StreamInterrupted
+from refrase_integrations.errors import (
+    STRUCTURAL,
+    BudgetExceeded,
+    DeadlineExceeded,
+    HostError,
+    LimitReached,
+    StreamInterrupted,
+)
 from refrase_integrations.kimi.continuation import BROKEN, CUT, rest_of
 from refrase_integrations.kimi.practice import Call, Change, Delta, Kind, Practice, Prepared
 from refrase_integrations.kimi.prepare import prepare
@@ -127,7 +134,7 @@ class _Turn:
                 return None
         if isinstance(error, StreamInterrupted):
             return self._interrupted(error)
-        if not isinstance(error, HostError) or isinstance(error, DeadlineExceeded):
+        if not isinstance(error, (HostError, BudgetExceeded, LimitReached)) or isinstance(error, DeadlineExceeded):
             return error
         if self._cut:  # the reply up to the limit is worth as much as without the wish to carry it on
             self._note(CUT, "advise", f"carrying on failed ({type(error).__name__}): the reply ends where it was cut")

@@ -52,6 +52,8 @@ class ChatKimi(DropIn, PracticedChatModel):
             stream that broke is taken up where it ended. Default 2.
         continue_on_length: how often a reply that was cut at the output limit is carried on, on hosts with partial
             mode (Moonshot's); usage and cost are summed. Default 0.
+        budget: a `Budget` in US dollars or tokens; a request that could pass it is not sent (`BudgetExceeded`).
+        limits: `Limits` of the account, such as ``Limits.of_tier(1)``: requests at once, requests and tokens a minute.
 
     Instantiate:
         ```python

@@ -31,6 +31,8 @@ _MEANS: Mapping[type[RefraseError], str] = {
     errors.ModelNotFound: "ModelNotFoundError",
     errors.QuotaExceeded: "ModelRateLimitError",
     errors.RateLimited: "ModelRateLimitError",
+    errors.LimitReached: "ModelRateLimitError",
+    errors.BudgetExceeded: "ModelRateLimitError",
     errors.ConnectionFailed: "ModelConnectionError",
     errors.RequestTimedOut: "ModelTimeoutError",
     errors.StreamInterrupted: "ModelConnectionError",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 from langchain.agents.middleware.types import (
@@ -24,6 +25,7 @@ from langgraph.errors import GraphBubbleUp
 from langgraph.runtime import Runtime
 from langgraph.types import Command
 
+from refrase_integrations.client.budgets import Budget
 from refrase_integrations.errors import ConfigurationError, RefraseWarning, StructuredOutputError
 from refrase_integrations.kimi.announcements import Language, announced, is_nudge, nudge
 from refrase_integrations.kimi.catalogue import find_host, knows_model
@@ -88,6 +90,8 @@ class KimiMiddleware(AgentMiddleware[KimiState, Any]):
         nudge: how often in one turn a model that announces an action and stops is asked to take it.
         handle_tool_errors: whether exceptions of tools become error messages for the model (True, or the types that
             do), their text included; False: they end the run, or go to `ToolRetryMiddleware` and `ToolErrorMiddleware`.
+        budget: what the agent's Kimi models may spend, in all and by each thread; then the run ends with
+            `BudgetExceeded`. On top of the models' own budgets.
 
     Raises:
         ConfigurationError: an argument is unknown or does not fit.
@@ -103,6 +107,7 @@ class KimiMiddleware(AgentMiddleware[KimiState, Any]):
         *,
         nudge: int = 0,
         handle_tool_errors: bool | tuple[type[Exception], ...] = False,
+        budget: Budget | None = None,
     ) -> None:
         super().__init__()
         if host is not None:
@@ -112,6 +117,7 @@ class KimiMiddleware(AgentMiddleware[KimiState, Any]):
         self.tools = []
         self.host, self.model_name, self.nudge = host, model_name, nudge
         self.practices = Practices.of(practices)
+        self.budget: AbstractContextManager[Any] = nullcontext() if budget is None else budget
         self.handled = (Exception,) if handle_tool_errors is True else handle_tool_errors or ()
 
     # -- the model call ----------------------------------------------------------------------------------
@@ -121,14 +127,22 @@ class KimiMiddleware(AgentMiddleware[KimiState, Any]):
     ) -> ModelResponse[Any]:
         """Let the model of this call be one that keeps the practices."""
         practised = self._practised(request)
-        return handler(request) if practised is None else self._judged(practised, handler(practised))
+        if practised is None:
+            return handler(request)
+        with self.budget:
+            response = handler(practised)
+        return self._judged(practised, response)
 
     async def awrap_model_call(
         self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
     ) -> ModelResponse[Any]:
         """The async twin of `wrap_model_call`."""
         practised = self._practised(request)
-        return await handler(request) if practised is None else self._judged(practised, await handler(practised))
+        if practised is None:
+            return await handler(request)
+        with self.budget:
+            response = await handler(practised)
+        return self._judged(practised, response)
 
     def _practised(self, request: ModelRequest[Any]) -> ModelRequest[Any] | None:
         model: Any = request.model

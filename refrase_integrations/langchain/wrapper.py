@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any, Literal, cast, overload
 
 from langchain_core.language_models import BaseChatModel
@@ -13,8 +14,11 @@ from langchain_core.runnables import Runnable, RunnableBinding, RunnableWithFall
 from langchain_core.runnables.base import RunnableBindingBase
 from pydantic import ConfigDict, Field, model_validator
 
+from refrase_integrations.client.budgets import Budget
 from refrase_integrations.client.failures import meaning
 from refrase_integrations.client.frozen import freeze, masked, opened, thaw, without_secrets
+from refrase_integrations.client.limits import Limiter, Limits
+from refrase_integrations.client.passage import passage
 from refrase_integrations.errors import STRUCTURAL, ConfigurationError
 from refrase_integrations.kimi.catalogue import knows_model
 from refrase_integrations.kimi.dialect import Dialect
@@ -36,13 +40,25 @@ Settings = Practices | dict[str, Any] | Literal["off"] | None
 
 @overload
 def with_kimi_practices(
-    model: BaseChatModel, model_name: str | None = None, host: str | None = None, practices: Settings = None
+    model: BaseChatModel,
+    model_name: str | None = None,
+    host: str | None = None,
+    practices: Settings = None,
+    *,
+    budget: Budget | None = None,
+    limits: Limits | Limiter | None = None,
 ) -> PracticedChatModel: ...
 
 
 @overload
 def with_kimi_practices(
-    model: Runnable[Any, Any], model_name: str | None = None, host: str | None = None, practices: Settings = None
+    model: Runnable[Any, Any],
+    model_name: str | None = None,
+    host: str | None = None,
+    practices: Settings = None,
+    *,
+    budget: Budget | None = None,
+    limits: Limits | Limiter | None = None,
 ) -> Any: ...
 
 
@@ -51,6 +67,9 @@ def with_kimi_practices(
     model_name: str | None = None,
     host: str | None = None,
     practices: Settings = None,
+    *,
+    budget: Budget | None = None,
+    limits: Limits | Limiter | None = None,
 ) -> Any:
     """Return a chat model that sends through ``model``, by Kimi K2's documented practices.
 
@@ -80,6 +99,8 @@ def with_kimi_practices(
             it. What is sent stays the model's own name.
         host: id of the host (``refrase-kimi hosts``), where the model's address or class does not tell.
         practices: `Practices`, a dict such as ``{"system_prompt": "off"}``, or "off".
+        budget: what may be spent. What ``model`` itself tries again is counted once.
+        limits: what the account may do, shared by all wrapped models of the host with equal limits.
 
     Returns:
         A chat model; for a model with fallbacks or retries, the same kind of runnable.
@@ -87,19 +108,22 @@ def with_kimi_practices(
     Raises:
         ConfigurationError: ``model`` is no chat model, or neither it nor the arguments tell model and host.
     """
+    spending: dict[str, Any] = {
+        name: value for name, value in (("budget", budget), ("limits", limits)) if value is not None
+    }
     if isinstance(model, ChatKimi):
-        return _merged(model, practices)
+        return _merged(model, practices, spending)
     if isinstance(model, WrappedChatModel):
         known = {name: value for name, value in (("model_name", model_name), ("host", host)) if value is not None}
-        return _merged(_remade(model, **known) if known else model, practices)
+        return _merged(model, practices, {**known, **spending})
     if isinstance(model, BaseChatModel):
-        return WrappedChatModel(inner=model, model_name=model_name or "", host=host, practices=practices)
+        return WrappedChatModel(inner=model, model_name=model_name or "", host=host, practices=practices, **spending)
     if isinstance(model, RunnableWithFallbacks):
-        first = with_kimi_practices(model.runnable, model_name, host, practices)
-        others = [_fallback(other, model_name, host, practices) for other in model.fallbacks]
+        first = with_kimi_practices(model.runnable, model_name, host, practices, **spending)
+        others = [_fallback(other, model_name, host, practices, spending) for other in model.fallbacks]
         return model.model_copy(update={"runnable": first, "fallbacks": others})
     if isinstance(model, RunnableBindingBase):
-        wrapped = with_kimi_practices(model.bound, model_name, host, practices)
+        wrapped = with_kimi_practices(model.bound, model_name, host, practices, **spending)
         return _rebound(model, wrapped)
     raise ConfigurationError(
         f"with_kimi_practices takes a chat model, not {type(model).__name__}. Wrap the model first and build on the "
@@ -107,10 +131,12 @@ def with_kimi_practices(
     )
 
 
-def _merged(model: Any, practices: Settings) -> Any:
+def _merged(model: Any, practices: Settings, changes: Mapping[str, Any]) -> Any:
     """Lay settings over a model's own; the same model where that changes nothing."""
     merged = Practices.merged(practices, model.practices)
-    return model if merged == Practices.of(model.practices) else _remade(model, practices=merged)
+    if merged != Practices.of(model.practices):
+        changes = {**changes, "practices": merged}
+    return _remade(model, **changes) if changes else model
 
 
 def _remade(model: Any, **changes: Any) -> Any:
@@ -119,7 +145,13 @@ def _remade(model: Any, **changes: Any) -> Any:
     return type(model)(**{**own, **changes})
 
 
-def _fallback(model: Runnable[Any, Any], model_name: str | None, host: str | None, practices: Settings) -> Any:
+def _fallback(
+    model: Runnable[Any, Any],
+    model_name: str | None,
+    host: str | None,
+    practices: Settings,
+    spending: Mapping[str, Any],
+) -> Any:
     core = model
     while isinstance(core, RunnableBindingBase):
         core = core.bound
@@ -129,7 +161,7 @@ def _fallback(model: Runnable[Any, Any], model_name: str | None, host: str | Non
             _log.info("fallback %s (%s) is no known Kimi model: it stays as it is", type(core).__name__, own)
             return model
         model_name, host = (None if own else model_name), (None if _tells_host(core) else host)
-    return with_kimi_practices(model, model_name, host, practices)
+    return with_kimi_practices(model, model_name, host, practices, **spending)
 
 
 def _tells_host(model: BaseChatModel) -> bool:
@@ -169,6 +201,10 @@ class WrappedChatModel(PracticedChatModel):
     """Arguments of every call, under those of the call itself."""
     streaming: bool | None = None
     """As the inner model has it."""
+    budget: Budget | None = Field(default=None, repr=False, exclude=True)
+    """What may be spent. Never serialized."""
+    limits: Limits | Limiter | None = Field(default=None, repr=False, exclude=True)
+    """What the account may do. Never serialized."""
 
     @model_validator(mode="before")
     @classmethod
@@ -283,6 +319,16 @@ class WrappedChatModel(PracticedChatModel):
         return dialect_of(settings, host_of(self.inner, self.host))
 
     def _send(self, prepared: Prepared, settings: Mapping[str, Any]) -> Iterator[Chunk]:
+        way = passage(prepared, self.budget, self.limits, lambda: prepared.call.dialect.host.id)
+        sending = partial(self._handed, prepared, settings)
+        return sending() if way is None else way.through(sending)
+
+    def _asend(self, prepared: Prepared, settings: Mapping[str, Any]) -> AsyncIterator[Chunk]:
+        way = passage(prepared, self.budget, self.limits, lambda: prepared.call.dialect.host.id)
+        sending = partial(self._ahanded, prepared, settings)
+        return sending() if way is None else way.athrough(sending)
+
+    def _handed(self, prepared: Prepared, settings: Mapping[str, Any]) -> Iterator[Chunk]:
         handed, reader = self._handover(prepared, settings), Reader(prepared)
         if prepared.stream and _streams(handed.model, "_stream"):
             for chunk in handed.model._stream(handed.messages, handed.stop, **handed.arguments):
@@ -291,7 +337,7 @@ class WrappedChatModel(PracticedChatModel):
             yield reader.whole(handed.model._generate(handed.messages, handed.stop, **handed.arguments))
         prepared.report.heal(WRAPPER, reader.lost(self.inner))
 
-    async def _asend(self, prepared: Prepared, settings: Mapping[str, Any]) -> AsyncIterator[Chunk]:
+    async def _ahanded(self, prepared: Prepared, settings: Mapping[str, Any]) -> AsyncIterator[Chunk]:
         handed, reader = self._handover(prepared, settings), Reader(prepared)
         if prepared.stream and _streams(handed.model, "_stream", "_astream"):
             async for chunk in handed.model._astream(handed.messages, handed.stop, **handed.arguments):

@@ -47,6 +47,8 @@ class Kimi(DropIn, PracticedFunctionCallingLLM):
             stream that broke is taken up where it ended. Default 2.
         continue_on_length: how often a reply that was cut at the output limit is carried on, on hosts with partial
             mode (Moonshot's); usage and cost are summed. Default 0.
+        budget: a `Budget` in US dollars or tokens; a request that could pass it is not sent (`BudgetExceeded`).
+        limits: `Limits` of the account, such as ``Limits.of_tier(1)``: requests at once, requests and tokens a minute.
         system_prompt: the system message of every call whose messages hold none.
         thread_id: names the conversation, so that a host with a prompt cache finds it again (it gets a digest). None:
             LlamaIndex's tag ``thread_id`` or ``session_id``, as in ``with instrument_tags({"thread_id": "42"})``.

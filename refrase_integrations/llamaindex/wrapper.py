@@ -6,6 +6,7 @@ import asyncio
 import copy
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal, Self
 from weakref import WeakKeyDictionary
 
@@ -22,8 +23,11 @@ from llama_index.core.llms import LLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
+from refrase_integrations.client.budgets import Budget
 from refrase_integrations.client.failures import meaning
 from refrase_integrations.client.frozen import freeze, opened, thaw
+from refrase_integrations.client.limits import Limiter, Limits
+from refrase_integrations.client.passage import passage
 from refrase_integrations.errors import STRUCTURAL, ConfigurationError
 from refrase_integrations.kimi.dialect import Dialect
 from refrase_integrations.kimi.practice import Prepared
@@ -43,7 +47,13 @@ _Senders = dict[str, tuple[LLM, LLM]]
 
 
 def with_kimi_practices(
-    llm: LLM, model_name: str | None = None, host: str | None = None, practices: Settings = None
+    llm: LLM,
+    model_name: str | None = None,
+    host: str | None = None,
+    practices: Settings = None,
+    *,
+    budget: Budget | None = None,
+    limits: Limits | Limiter | None = None,
 ) -> LLM:
     """Return an LLM that sends through ``llm``, by Kimi K2's documented practices.
 
@@ -68,20 +78,25 @@ def with_kimi_practices(
             it. What is sent stays the LLM's own name.
         host: id of the host (``refrase-kimi hosts``), where the LLM's address or class does not tell.
         practices: `Practices`, a dict such as ``{"system_prompt": "off"}``, or "off".
+        budget: what may be spent. What ``llm`` itself tries again is counted once.
+        limits: what the account may do, shared by all wrapped LLMs of the host with equal limits.
 
     Raises:
         ConfigurationError: ``llm`` is no LLM, or neither it nor the arguments tell model and host.
     """
+    spending: dict[str, Any] = {
+        name: value for name, value in (("budget", budget), ("limits", limits)) if value is not None
+    }
     if isinstance(llm, Kimi):
-        return llm.model_copy(update=_merged(llm, practices))
+        return llm.model_copy(update={**_merged(llm, practices), **spending})
     if isinstance(llm, WrappedLLM):
         known = {name: value for name, value in (("model_name", model_name), ("host", host)) if value is not None}
         own = {name: getattr(llm, name) for name in llm.model_fields_set}
-        return type(llm)(**{**own, **known, **_merged(llm, practices)})
+        return type(llm)(**{**own, **known, **spending, **_merged(llm, practices)})
     if not isinstance(llm, LLM):
         raise ConfigurationError(f"with_kimi_practices takes an LLM of LlamaIndex, not {type(llm).__name__}")
     kind = WrappedFunctionCallingLLM if _calls_functions(llm) else WrappedLLM
-    return kind(inner=llm, model_name=model_name or "", host=host, practices=practices)
+    return kind(inner=llm, model_name=model_name or "", host=host, practices=practices, **spending)
 
 
 def _merged(llm: Kimi | WrappedLLM, practices: Settings) -> dict[str, Any]:
@@ -112,6 +127,10 @@ class WrappedLLM(PracticedLLM):
     """Id of the host; None: read from the inner LLM."""
     practices: Practices | dict[str, Any] | Literal["off"] | None = None
     """How each practice applies."""
+    budget: Budget | None = Field(default=None, repr=False, exclude=True)
+    """What may be spent. Never serialized."""
+    limits: Limits | Limiter | None = Field(default=None, repr=False, exclude=True)
+    """What the account may do. Never serialized."""
 
     _senders: _Senders = PrivateAttr(default_factory=dict)
     _of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, _Senders] = PrivateAttr(default_factory=WeakKeyDictionary)
@@ -247,6 +266,16 @@ class WrappedLLM(PracticedLLM):
         return dialect, wish
 
     def _send(self, prepared: Prepared, settings: Mapping[str, Any]) -> Iterator[Chunk]:
+        way = passage(prepared, self.budget, self.limits, lambda: prepared.call.dialect.host.id)
+        sending = partial(self._handed, prepared, settings)
+        return sending() if way is None else way.through(sending)
+
+    def _asend(self, prepared: Prepared, settings: Mapping[str, Any]) -> AsyncIterator[Chunk]:
+        way = passage(prepared, self.budget, self.limits, lambda: prepared.call.dialect.host.id)
+        sending = partial(self._ahanded, prepared, settings)
+        return sending() if way is None else way.athrough(sending)
+
+    def _handed(self, prepared: Prepared, settings: Mapping[str, Any]) -> Iterator[Chunk]:
         handed, sender, reader = self._handover(prepared, settings)
         if prepared.stream:
             for response in sender.stream_chat(handed.messages, **handed.arguments):
@@ -256,7 +285,7 @@ class WrappedLLM(PracticedLLM):
             yield reader.whole(sender.chat(handed.messages, **handed.arguments))
         prepared.report.heal(WRAPPER, reader.lost(self.inner))
 
-    async def _asend(self, prepared: Prepared, settings: Mapping[str, Any]) -> AsyncIterator[Chunk]:
+    async def _ahanded(self, prepared: Prepared, settings: Mapping[str, Any]) -> AsyncIterator[Chunk]:
         drops_first = prepared.stream and vendor_of(self.inner).drops_first
         handed, sender, reader = self._handover(prepared, settings, drops_first=drops_first)
         if prepared.stream:

@@ -348,6 +348,32 @@ class HostFeatures(Facts):
     """Body field for a stable prompt-cache key."""
 
 
+class Tier(_Value):
+    """What an account may do that has paid in so much. None: no limit."""
+
+    name: str
+    """Such as ``"tier1"``."""
+    paid_in: float = Field(ge=0)
+    """What the account has paid in so far, at least, in `Tiers.currency`."""
+    concurrency: int | None = Field(default=None, ge=1)
+    """Requests at the same time."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """Requests in a minute."""
+    tokens_per_minute: int | None = Field(default=None, ge=1)
+    """Prompt tokens and requested output limits in a minute."""
+    tokens_per_day: int | None = Field(default=None, ge=1)
+    """The same in a day."""
+
+
+class Tiers(Facts):
+    """Rate limits of an account as a whole, by what was paid in."""
+
+    currency: Literal["USD", "CNY"] = "USD"
+    """Of what was paid in."""
+    levels: tuple[Tier, ...] = ()
+    """Lowest first; empty: none is documented."""
+
+
 class HostProfile(_Value):
     """Everything that is known of one host."""
 
@@ -367,6 +393,7 @@ class HostProfile(_Value):
     output: HostOutput = HostOutput()
     messages: HostMessages = HostMessages()
     features: HostFeatures = HostFeatures()
+    tiers: Tiers = Tiers()
     quirks: tuple[Facts, ...] = ()
     """Known oddities, one note each."""
 
