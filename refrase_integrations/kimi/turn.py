@@ -16,7 +16,7 @@ from refrase_integrations.errors import (
 from refrase_integrations.kimi.continuation import BROKEN, CUT, rest_of
 from refrase_integrations.kimi.practice import Call, Change, Delta, Kind, Practice, Prepared
 from refrase_integrations.kimi.prepare import prepare
-from refrase_integrations.kimi.stream import Healer
+from refrase_integrations.kimi.stream import Healer, Received
 from refrase_integrations.kimi.wire import Chunk
 
 
@@ -99,6 +99,8 @@ class _Turn:
         self._continued = 0
         self._broken: StreamInterrupted | None = None
         self._cut = False
+        self._begun: Received | None = None
+        """What a stream that is taken up again had brought."""
 
     def request(self) -> Prepared | None:
         """Return what to send next; None: the reply is over, `close` it."""
@@ -106,8 +108,9 @@ class _Turn:
 
     def ended(self) -> None:
         """A response came to its end: the next request is for the rest of a reply that was cut at the limit."""
-        self._request = None
         prepared, received, wanted = self.healer.prepared, self.healer.received(), self.healer.prepared.call.continues
+        self._check_rest(received)
+        self._request, self._begun = None, None
         self._broken, self._cut = None, False
         if received.finish != "length" or not wanted:
             return
@@ -149,19 +152,32 @@ class _Turn:
             self.healer = Healer(self._request, before=self.healer)
         return deltas
 
+    def _check_rest(self, received: Received) -> None:
+        """Raise where the rest of a stream came back empty: nothing shows that the text was whole when it broke."""
+        begun = self._begun
+        if begun is None or received.calling or len(received.content) > len(begun.content):
+            return
+        if received.finish in (None, "stop", "tool_calls"):
+            dialect = self.healer.prepared.call.dialect
+            raise StreamInterrupted("the rest of it came back empty", host=dialect.host.id, model=dialect.model_id)
+
     def _interrupted(self, error: StreamInterrupted) -> StreamInterrupted | None:
         healer, prepared = self.healer, self.healer.prepared
         error.attempts = self._resumed + 1
         if not error.retryable or self._resumed >= prepared.call.resumes:
             return error
         received, resumed = healer.received(), self._resumed + 1
+        if self._begun is not None and self._begun.calling:
+            received = received._replace(calling=True)
         rest = rest_of(prepared, received, resumed)
         if not isinstance(rest, str):
+            self._begun = received
             self._note(BROKEN, "encode", f"the stream broke: taken up again after {len(received.content)} characters")
             healer.go_on()
         elif not healer.said:
             self._note(BROKEN, "encode", "the stream broke before anything was handed out: sent again")
             healer.start_over()
+            self._begun = None
             rest = replace(prepared, call=replace(prepared.call, resumed=resumed))
         else:
             error.add_note(f"The stream was not taken up again: {rest}.")

@@ -57,7 +57,7 @@ def test_serves_with_faults(given, tmp_path):
 def test_lists_faults_and_their_mixes():
     result = run("--list-faults")
     assert result.returncode == 0
-    assert "chaos      each fault 0.0132" in result.stdout
+    assert "chaos      each fault 0.0155" in result.stdout
     assert "stall_seconds" in result.stdout
 
 

@@ -6,6 +6,7 @@ kimi-cli#2406, vllm#41739.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,6 +52,17 @@ async def test_cut_short_is_asked_for_again(surface: str, mode: str) -> None:
     answer, bodies = await exchange(surface, mode, ASKED, **fields)
     assert (answer.calls, len(bodies)) == ([WANTED], 2)
     assert "cut short" in bodies[1]["messages"][-1]["content"]
+
+
+@everywhere
+async def test_the_thoughts_of_the_second_try_are_not_told_behind_those_of_the_first(surface: str, mode: str) -> None:
+    script = [replace(CUT, reasoning="Milk first."), replace(SOUND, reasoning="Once more.")]
+    fields: Any = {"script": script, "model": "kimi-k2-thinking", "call": CALL}
+    answer, bodies = await exchange(surface, mode, ASKED, **fields)
+    assert (answer.calls, len(bodies), answer.reasoning) == ([WANTED], 2, "Milk first.")
+    script = [CUT, replace(SOUND, reasoning="Once more.")]  # the first one had none
+    answer, _ = await exchange(surface, mode, ASKED, **{**fields, "script": script})
+    assert (answer.calls, answer.reasoning) == ([WANTED], "Once more.")
 
 
 @everywhere

@@ -255,8 +255,7 @@ def test_faults_change_no_reply() -> None:
 def test_chaos_hits_three_in_ten() -> None:
     host = SimulatedHost(script=lambda _body: Reply(TEXT, reasoning="Hm.", tool_calls=[CALL]), faults="chaos")
     met = [respond(host, asked(str(number), stream=number % 2 == 0, tools=[TOOL]))[0].faults for number in range(3000)]
-    # A few mean nothing for a whole reply, or where an earlier one came instead of the reply.
-    assert 0.24 < sum(map(bool, met)) / len(met) < 0.31
+    assert 0.28 < sum(map(bool, met)) / len(met) < 0.33
     assert {name for names in met for name in names} == set(CHANCES)
 
 

@@ -172,6 +172,46 @@ async def test_a_leaked_call_that_breaks_off_behind_text_is_an_error(surface: st
 
 
 @in_streams
+async def test_an_empty_rest_is_not_taken_for_the_end(surface: str, mode: str) -> None:
+    left = [Reply(STORY, cut_after=4), Reply(""), Reply("")]
+    script = lambda body: left.pop(0) if left else told()(body)  # noqa: E731
+    answer, bodies = await exchange(surface, mode, ASKED, model=INSTRUCT, script=script, max_retries=3)
+    assert answer.text == STORY
+    assert [begun(body) for body in bodies[1:]] == [begun(bodies[1])] * 3
+    left = [Reply(STORY, cut_after=4), Reply(""), Reply("")]
+    error, bodies = await failure(surface, mode, ASKED, StreamInterrupted, model=INSTRUCT, script=left, max_retries=2)
+    assert (len(bodies), error.attempts) == (3, 3)
+    assert "came back empty" in str(error)
+    assert error.partial.content == begun(bodies[1])
+
+
+@in_streams
+async def test_a_call_that_had_begun_is_not_lost_with_an_empty_rest(surface: str, mode: str) -> None:
+    half = {"index": 0, "id": "call_b", "type": "function", "function": {"name": PARIS[0], "arguments": '{"ci'}}
+    script = [Reply(chunks=[event(tool_calls=[half]), ""]), Reply(""), Reply(tool_calls=[PARIS])]
+    answer, _ = await exchange(surface, mode, ASKED, model=INSTRUCT, script=script, call={"tools": [WEATHER]})
+    assert answer.calls == [PARIS]
+
+
+@in_streams
+async def test_what_the_host_repeats_word_by_word(surface: str, mode: str) -> None:
+    """A model may well say the same piece twice, and nothing numbers the pieces: both are handed out. Events that say
+    nothing new when they come twice double nothing."""
+    usage = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}
+    last = {"id": "chatcmpl-1", "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]}
+    counted = {"id": "chatcmpl-1", "choices": [], "usage": usage}
+    function = {"name": PARIS[0], "arguments": ""}
+    head = event(tool_calls=[{"index": 0, "id": "call_a", "type": "function", "function": function}])
+    rest = event(tool_calls=[{"index": 0, "function": {"arguments": json.dumps(PARIS[1])}}])
+    role, ha = event(role="assistant", content=""), event(content="ha ")
+    chunks = [role, role, ha, ha, ha, head, head, rest, last, last, counted, counted]
+    script = [Reply(chunks=[*chunks, "data: [DONE]\n\n", "data: [DONE]\n\n"])]
+    answer, _ = await exchange(surface, mode, ASKED, model=INSTRUCT, script=script, call={"tools": [WEATHER]})
+    assert (answer.text, answer.calls, answer.finish) == ("ha ha ha ", [PARIS], "tool_calls")
+    assert answer.usage == {"prompt": 9, "completion": 5}
+
+
+@in_streams
 async def test_it_ends_after_max_retries(surface: str, mode: str) -> None:
     error, bodies = await failure(
         surface, mode, ASKED, StreamInterrupted, model=INSTRUCT, script=told(3, 3, 3, 3), max_retries=2

@@ -111,7 +111,8 @@ class _Validate:
         if ask and may_follow_up(self._prepared, PRACTICE.id):
             notes.append(Change("replace", f"{len(bad)} unusable tool call(s): asked once more"))
             good = [made for made in read if "error" not in made]
-            takes: Takes = "calls" if self._text() else "all"
+            # What was handed out of this reply is not told again by the next one: one reply, one line of thought.
+            takes: Takes = "calls" if self._text() else "answer" if any(self._reasoning) else "all"
             asked: Delta = {"followup": Followup(self._corrected(bad), notes[-1].detail, takes=takes)}
             return [cast(Delta, {**({"tool_calls": good} if good else {}), **asked, "notes": notes})]
         if is_forced(self._prepared.call.body) and not any(map(_can_be_answered, read)):
