@@ -188,8 +188,6 @@ class Practice:
     default: Mode = "apply"
     scope: Scope = "request"
     """"messages": also right where somebody else sends the request."""
-    marker: str = ""
-    """Opening of any line it adds: a line that starts so is replaced, never doubled."""
     error: type[PracticeError] | type[ReplyError] = PracticeError
     reply_error: type[ReplyError] | None = None
     """Raised instead where it refuses a reply; None: `error`."""

@@ -29,7 +29,7 @@ from langgraph.prebuilt import create_react_agent
 from pydantic import BaseModel
 
 from refrase_integrations.errors import CatalogueError, ConfigurationError, NoLiveData
-from refrase_integrations.kimi.messages import put_line
+from refrase_integrations.kimi.lines import own_line, put_line
 from refrase_integrations.kimi.practice import Call, Change, Edit, Practice
 from refrase_integrations.kimi.practices import register_practice, unregister_practice
 from refrase_integrations.kimi.practices.fresh_data import WITHOUT
@@ -358,8 +358,11 @@ def test_a_question_that_needs_live_data_can_be_refused() -> None:
 
 
 def test_a_practice_of_ones_own_acts_in_the_node() -> None:
+    line = "House rule: be kind."
+    own = own_line("House rule:", line)
+
     def apply(body: Body, call: Call) -> Edit:
-        edited = put_line(body, "House rule:", "House rule: be kind.")
+        edited = put_line(body, own, line)
         return Edit(edited, [Change("add", "a line")] if edited is not body else [])
 
     practice = Practice(id="house-rule", statement="Kind.", sources=(), scope="messages", apply=apply)

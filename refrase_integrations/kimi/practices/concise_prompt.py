@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from refrase_integrations.kimi.lines import own_lines
 from refrase_integrations.kimi.memo import Memo, digest
 from refrase_integrations.kimi.messages import map_messages, with_fields
 from refrase_integrations.kimi.practice import Call, Change, Edit, Practice, Reference, unchanged
@@ -44,14 +45,13 @@ _seen: Memo[_Seen] = Memo(512)
 def apply(body: Body, call: Call) -> Edit:
     """Look at every system message; user text is never touched, nor are documents that a retriever pasted in."""
     limits = call.practices.prompt_thresholds
-    own = _own_lines()
     tools = tuple((tool.get("function") or {}).get("name", "") for tool in body.get("tools") or ())
-    surroundings = digest([limits.model_dump_json(), [*own], [*tools], call.dialect.vision])
+    surroundings = digest([limits.model_dump_json(), [*tools], call.dialect.vision])
     changes: list[Change] = []
 
     def look(text: str) -> str:
         key = digest(text) + surroundings
-        seen = _seen(key, lambda: _look(text, limits, own, tools, vision=call.dialect.vision))
+        seen = _seen(key, lambda: _look(text, limits, tools, vision=call.dialect.vision))
         changes.extend(seen.changes)
         return seen.text
 
@@ -79,16 +79,10 @@ def _part(part: Any, look: Any) -> Any:
     return part if text == part["text"] else {**part, "text": text}
 
 
-def _own_lines() -> tuple[str, ...]:
-    """Return the openings of the lines that practices add: another surface may have added them before."""
-    from refrase_integrations.kimi.practices import ordered
-
-    return tuple(practice.marker for practice in ordered() if practice.marker)
-
-
-def _look(text: str, limits: PromptThresholds, own: Sequence[str], tools: Sequence[str], *, vision: bool) -> _Seen:
+def _look(text: str, limits: PromptThresholds, tools: Sequence[str], *, vision: bool) -> _Seen:
     prompt, aside = set_aside(text)
-    theirs = "".join(line for line in prompt.splitlines(keepends=True) if not line.startswith(tuple(own)))
+    own = own_lines(prompt)  # another surface may have added them before
+    theirs = "".join(line for line in prompt.splitlines(keepends=True) if line.removesuffix("\n") not in own)
     if estimate.text(theirs) < limits.short:
         return _Seen(text, ())
     by_rule: dict[str, list[Finding]] = {}
@@ -97,7 +91,7 @@ def _look(text: str, limits: PromptThresholds, own: Sequence[str], tools: Sequen
         if finding.rule in _ADVISED and (tools or finding.rule != "pasted-tools"):
             by_rule.setdefault(finding.rule, []).append(finding)
     changes = [Change("advise", _said(rule, findings)) for rule, findings in by_rule.items()]
-    short = compact_prompt(prompt, keep=own)
+    short = compact_prompt(prompt, keep=[*own])
     whole = put_back(short.text, aside)
     if not short.removed or short.tokens_saved < limits.saving or whole is None:
         return _Seen(text, tuple(changes))

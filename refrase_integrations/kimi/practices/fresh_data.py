@@ -8,8 +8,9 @@ from typing import Any
 from refrase_integrations.errors import NoLiveData
 from refrase_integrations.kimi.choices import kind_of, name_in
 from refrase_integrations.kimi.freshness import Verdict, brings_live_data, is_live_tool, needs_fresh_data
+from refrase_integrations.kimi.lines import in_chinese, own_line, put_line
 from refrase_integrations.kimi.memo import Memo, digest
-from refrase_integrations.kimi.messages import in_chinese, put_line, text_of
+from refrase_integrations.kimi.messages import text_of
 from refrase_integrations.kimi.practice import Call, Change, Edit, Practice, Reference, messages_of, unchanged
 from refrase_integrations.kimi.practices.tool_names import alias
 from refrase_integrations.kimi.wire import Body
@@ -22,6 +23,7 @@ WITHOUT = (
 WITH = f"{MARKER} for anything that may have changed since your training, call {{tools}} before you answer."
 WITHOUT_ZH = f"{MARKER} 除本次对话外，你没有实时数据。答案在训练之后可能已变时，请如实说明，不要猜测。"
 WITH_ZH = f"{MARKER} 凡训练之后可能已变的内容，先调用 {{tools}} 再回答。"
+_OURS = own_line(MARKER, WITHOUT, WITH, WITHOUT_ZH, WITH_ZH, tools=r"\S+(?: (?:or|或) \S+)*")
 _MOST_NAMED = 5  # the line stays short; an app with more live tools names the ones that count first
 
 
@@ -35,7 +37,7 @@ def apply(body: Body, call: Call) -> Edit:
         line = WITH_ZH.format(tools=" 或 ".join(named)) if chinese else WITH.format(tools=" or ".join(named))
     else:
         line = WITHOUT_ZH if chinese else WITHOUT
-    edited = put_line(body, MARKER, line)
+    edited = put_line(body, _OURS, line)
     changes = []
     if edited is not body:
         changes.append(Change("add", f"a line on live data: {', '.join(live) or 'no live tool is bound'}"))
@@ -86,7 +88,6 @@ PRACTICE = Practice(
         Reference("skywork.ai/blog/?p=38019", "2026-11-23", "C"),
     ),
     scope="messages",
-    marker=MARKER,
     error=NoLiveData,
     apply=apply,
 )

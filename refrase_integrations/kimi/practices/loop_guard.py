@@ -163,7 +163,6 @@ PRACTICE = Practice(
         Reference("MoonshotAI/kimi-cli#2372, #2466, #2651; MoonshotAI/kimi-code#1518", "2026-09-17"),
     ),
     default="off",
-    marker=MARKER,
     error=LoopStopped,
     apply=apply,
     heal=heal,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from refrase_integrations.kimi.messages import in_chinese, put_line
+from refrase_integrations.kimi.lines import in_chinese, own_line, put_line
 from refrase_integrations.kimi.practice import Call, Change, Delta, Edit, Practice, Prepared, Reference, Step, unchanged
 from refrase_integrations.kimi.settings import Practices
 from refrase_integrations.kimi.wire import Body
 
 MARKER = "Answer length rule:"
+LINE = f"{MARKER} at most {{many}}, unless the user asks for more; no preamble, no recap."
+LINE_ZH = f"{MARKER} 回答最多 {{count}} 句，用户另有要求时除外；不要开场白，不要重复总结。"
+_OURS = own_line(MARKER, LINE, LINE_ZH, many=r"one sentence|\d+ sentences", count=r"\d+")
 _PER_SENTENCE = 40  # tokens, generously: English sentences of 20 to 30 words, Chinese ones of 60 characters
 
 
@@ -17,10 +20,8 @@ def apply(body: Body, call: Call) -> Edit:
     """Put the line into the system prompt: in sentences, for Moonshot's prompt guide advises against word counts."""
     sentences, tokens = target(call.practices)
     many = "one sentence" if sentences == 1 else f"{sentences} sentences"
-    line = f"{MARKER} at most {many}, unless the user asks for more; no preamble, no recap."
-    if in_chinese(body):
-        line = f"{MARKER} 回答最多 {sentences} 句，用户另有要求时除外；不要开场白，不要重复总结。"
-    edited = put_line(body, MARKER, line)
+    line = LINE_ZH.format(count=sentences) if in_chinese(body) else LINE.format(many=many)
+    edited = put_line(body, _OURS, line)
     if edited is body:
         return unchanged(body)
     return Edit(edited, [Change("add", f"a line on length: {many}, {tokens} output tokens")])
@@ -75,7 +76,6 @@ PRACTICE = Practice(
     ),
     default="off",
     scope="messages",
-    marker=MARKER,
     apply=apply,
     heal=heal,
 )

@@ -12,8 +12,9 @@ from llama_index.core.tools import FunctionTool
 from refrase_integrations.errors import PracticeError
 from refrase_integrations.kimi.catalogue import find_host, find_model
 from refrase_integrations.kimi.dialect import compile_dialect
+from refrase_integrations.kimi.lines import own_line
 from refrase_integrations.kimi.practice import Call
-from refrase_integrations.kimi.practices import concise_prompt, ordered
+from refrase_integrations.kimi.practices import concise_prompt
 from refrase_integrations.kimi.prepare import prepare
 from refrase_integrations.kimi.prompt.thresholds import PromptThresholds
 from refrase_integrations.kimi.settings import Practices
@@ -258,17 +259,20 @@ class TestOurOwnLines:
         assert [entry.practice for entry in prepared.report.changes] == ["system-prompt"]
 
     def test_lines_of_other_practices_are_left_alone_and_count_as_nothing(self) -> None:
-        for practice in ordered():
-            if practice.marker:
-                line = f"{practice.marker} never guess!!!  Never guess!!!  "
-                text = f"Never guess.\n\n{line}\n{line}\n\nBe kind."
-                assert advice(("system", text), prompt_thresholds={"short": 0, "saving": 1}) == []
+        line = "House rule: never guess!!!  Never guess!!!  "
+        own_line("House rule:", line)
+        text = f"Never guess.\n\n{line}\n{line}\n\nBe kind."
+        assert advice(("system", text), prompt_thresholds={"short": 0, "saving": 1}) == []
+
+    def test_lines_that_only_open_like_them_are_the_users(self) -> None:
+        text = "Freshness rule: NEVER GUESS!!! You MUST NEVER guess, ALWAYS look it up FIRST!!!\n\nBe kind."
+        assert advice(("system", text), prompt_thresholds={"short": 0, "saving": 1}) != []
 
     def test_a_shortened_prompt_with_our_lines_behind_it_is_a_fixpoint(self) -> None:
-        markers = [practice.marker for practice in ordered() if practice.marker]
-        first = prepare(call(*CONVERSATION, concise_prompt="apply")).body["messages"][0]["content"]
-        again = "\n\n".join([first, *(f"{marker} never ask for a PIN." for marker in markers)])
-        assert prepare(call(("system", again), concise_prompt="apply")).body["messages"][0]["content"] == again
+        everything: Any = {"concise_prompt": "apply", "grounding": "apply", "verbosity": "apply", "fresh_data": "apply"}
+        first = prepare(call(*CONVERSATION, **everything)).body["messages"][0]["content"]
+        assert all(f"\n\n{opening} rule: " in first for opening in ("Freshness", "Sourcing", "Answer length"))
+        assert prepare(call(("system", first), **everything)).body["messages"][0]["content"] == first
 
 
 DOCUMENT = "Never go there!!! You MUST pay. Please note that the price is 5. The price is 5.\n" * 60
