@@ -265,7 +265,7 @@ class TestOurOwnLines:
         assert advice(("system", text), prompt_thresholds={"short": 0, "saving": 1}) == []
 
     def test_lines_that_only_open_like_them_are_the_users(self) -> None:
-        text = "Freshness rule: NEVER GUESS!!! You MUST NEVER guess, ALWAYS look it up FIRST!!!\n\nBe kind."
+        text = "Freshness rule: NEVER GUESS!!! You MUST NEVER guess!!! ALWAYS look!!!\n" * 3
         assert advice(("system", text), prompt_thresholds={"short": 0, "saving": 1}) != []
 
     def test_a_shortened_prompt_with_our_lines_behind_it_is_a_fixpoint(self) -> None:
