@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from typing import TYPE_CHECKING
 
-from refrase_integrations.errors import MissingExtra, RefraseError
+from refrase_integrations.errors import MissingExtra, RefraseError, RefraseWarning
 
 if TYPE_CHECKING:
     import typer
 
+WRONG = 2
+"""Exit status of errors: 1 is left to findings, as linters do."""
+
 
 def main() -> None:
-    """Run the command line; errors of this package end it with one line and status 1, without a traceback."""
+    """Run the command line; errors of this package end it with one line and status 2, without a traceback."""
+    # A command says itself what was changed and why: the library's log and warnings would say it twice.
+    logging.getLogger("refrase_integrations").addHandler(logging.NullHandler())
+    warnings.simplefilter("ignore", RefraseWarning)
     try:
         create_cli()()
     except RefraseError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(1)
+        print(f"Error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(WRONG)
 
 
 def create_cli() -> typer.Typer:
@@ -30,14 +38,16 @@ def create_cli() -> typer.Typer:
         import typer
     except ImportError:
         raise MissingExtra("the command line", "cli") from None
+    from refrase_integrations.cli.catalogue import hosts, models
     from refrase_integrations.cli.demo import demo
+    from refrase_integrations.cli.practices import practices
     from refrase_integrations.cli.simulate import simulate
 
     # Pretty tracebacks would print local variables, keys among them.
-    cli = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+    cli = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
     cli.callback()(_refrase_kimi)
-    cli.command()(demo)
-    cli.command()(simulate)
+    for command in (demo, practices, models, hosts, simulate):
+        cli.command()(command)
     return cli
 
 

@@ -72,7 +72,7 @@ def test_taken_port_is_one_friendly_line():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         result = run("--port", str(taken.getsockname()[1]))
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "is taken" in result.stderr
     assert result.stderr.count("\n") == 1
 
@@ -92,7 +92,7 @@ def test_taken_port_is_one_friendly_line():
 )
 def test_wrong_arguments_are_one_friendly_line(arguments, words):
     result = run(*arguments)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert words in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -107,7 +107,7 @@ def test_missing_extra_says_what_to_install(module, extra):
         timeout=30,
         check=False,
     )
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert f"refrase-integrations[{extra}]" in result.stderr
     assert "Traceback" not in result.stderr
 
