@@ -28,6 +28,8 @@ class ToolFinding(NamedTuple):
     """What is wrong."""
     fix: str
     """What the practices do about it, or what the author has to do."""
+    rule: Literal["tool-schema", "tool-name", "tool-description", "tool-form"] = "tool-schema"
+    """Which rule it breaks."""
 
 
 def lint_tools(
@@ -58,27 +60,33 @@ def _findings(
     tools: list[Mapping[str, Any]], pattern: re.Pattern[str], limit: int, flavour: str, limits: Limits
 ) -> Iterator[ToolFinding]:
     if len(tools) > limit:
-        yield ToolFinding("", "", f"{len(tools)} tools, the host takes {limit}", "send only the tools of this step")
+        yield ToolFinding(
+            "", "", f"{len(tools)} tools, the host takes {limit}", "send only the tools of this step", "tool-form"
+        )
     seen: set[str] = set()
     for index, tool in enumerate(tools):
         if tool.get("type") == "builtin_function":
             continue
         function = tool.get("function")
         if not isinstance(function, Mapping):
-            yield ToolFinding(f"tools[{index}]", "", "no 'function' object", "give the tool in OpenAI form")
+            yield ToolFinding(
+                f"tools[{index}]", "", "no 'function' object", "give the tool in OpenAI form", "tool-form"
+            )
             continue
         name = function.get("name")
         label = name if isinstance(name, str) and name else f"tools[{index}]"
         if not isinstance(name, str) or not name:
-            yield ToolFinding(label, "", "no name", "name the tool")
+            yield ToolFinding(label, "", "no name", "name the tool", "tool-name")
         elif pattern.fullmatch(name) is None:
-            yield ToolFinding(label, "", f"the host takes names that match {pattern.pattern}", "an alias is sent")
+            wanted = f"the host takes names that match {pattern.pattern}"
+            yield ToolFinding(label, "", wanted, "an alias is sent", "tool-name")
         if name in seen:
-            yield ToolFinding(label, "", "the name is used twice", "rename one of the tools")
+            yield ToolFinding(label, "", "the name is used twice", "rename one of the tools", "tool-name")
         if isinstance(name, str):
             seen.add(name)
         if not function.get("description"):
-            yield ToolFinding(label, "", "no description", "say what the tool does and when to use it")
+            how = "say what the tool does and when to use it"
+            yield ToolFinding(label, "", "no description", how, "tool-description")
         yield from _parameters(label, function.get("parameters"), flavour, limits)
 
 
