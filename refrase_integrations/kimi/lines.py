@@ -45,6 +45,11 @@ def own_lines(text: str) -> set[str]:
     return {text[start:end] for line in _known for start, end in _places(text, line)}
 
 
+def without_own_lines(content: Any) -> str:
+    """Return the text of a message's content without the lines that practices wrote."""
+    return text_of(_over_texts(content, _theirs))
+
+
 def put_line(body: Body, own: OwnLine, line: str) -> Body:
     """Let ``line`` stand exactly once in the system prompt.
 
@@ -95,7 +100,7 @@ def in_chinese(body: Body) -> bool:
             if role == "tool" or (is_blank(content) and not message.get("tool_calls")):
                 continue  # answers or says nothing here: the practice history takes it out
             break
-        theirs = text_of(_over_texts(content, _theirs))
+        theirs = without_own_lines(content)
         if theirs.strip():
             letters = [character for character in theirs if character.isalpha()]
             han = [letter for letter in letters if "\u4e00" <= letter <= "\u9fff"]

@@ -5,6 +5,7 @@ An adapter turns its framework's messages, tools and schemas into wire form; wha
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
@@ -13,7 +14,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from refrase_integrations.errors import ConfigurationError, RefraseError
-from refrase_integrations.kimi.catalogue import find_model
+from refrase_integrations.kimi.catalogue import find_model, knows_model
 from refrase_integrations.kimi.catalogue.profile import HostProfile
 from refrase_integrations.kimi.deliberation import decide
 from refrase_integrations.kimi.dialect import Dialect, compile_dialect
@@ -22,6 +23,8 @@ from refrase_integrations.kimi.practices.thinking import wish
 from refrase_integrations.kimi.settings import Practices
 from refrase_integrations.kimi.tokens import TokenCounter, counter
 from refrase_integrations.kimi.wire import Body, Message, Tool
+
+_log = logging.getLogger("refrase_integrations")
 
 MODEL_FIELDS = (
     "model", "thinking", "reasoning_effort", "temperature", "top_p", "presence_penalty", "frequency_penalty", "seed",
@@ -197,6 +200,10 @@ def prompt_call(
         practices: how each practice applies; only those on the prompt act.
         now: the time of the call.
         live_tools: names of the tools that the user marked as live.
+
+    Returns:
+        The call. For a model that the catalogue does not know it leaves the prompt as it is, after one line in the log:
+        Kimi's practices are no matter of another vendor's model.
     """
     body: Body = {"model": model, "messages": messages}
     if tools:
@@ -204,7 +211,7 @@ def prompt_call(
     return Call(
         body=body,
         dialect=dialect_of({"model": model}, host)[0],
-        practices=practices,
+        practices=practices if _knows(model) else Practices.of("off"),
         count=counter(),
         scope="messages",
         tools_known=tools is not None,
@@ -212,6 +219,20 @@ def prompt_call(
         now=now,
     )
 
+
+def _knows(model: str) -> bool:
+    known = knows_model(model)
+    if not known and model not in _passed_over:
+        _passed_over.add(model)
+        _log.warning(
+            "the model %r is not in the catalogue: its prompts stay as they are. If it is a Kimi model: "
+            "refrase_integrations.kimi.catalogue.register_model()",
+            model,
+        )
+    return known
+
+
+_passed_over: set[str] = set()  # models whose prompts were left alone, and that was said
 
 _ANTHROPIC_CHOICES = frozenset({"auto", "any", "none", "tool"})
 

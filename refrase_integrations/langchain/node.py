@@ -27,7 +27,8 @@ class RefraseNode(Runnable[Any, Any]):
     """The documented prompt practices for Kimi K2 as a node, for the model you already have.
 
     Key arguments:
-        model: the model that will read the prompt, in any host's spelling. None: the catalogue's default.
+        model: the model that will read the prompt, in any host's spelling. None: the catalogue's default. One that the
+            catalogue does not know (another vendor's) gets its messages as they are, and the log says so once.
         host: id of its host. None: Moonshot's international API.
         tools: the tools that the model has, in any form that ``bind_tools`` takes. None: unknown, then nothing is said
             about live data; ``[]``: none.
@@ -56,6 +57,11 @@ class RefraseNode(Runnable[Any, Any]):
     What it writes beside messages, where the state has such a key:
         - ``refrase_report``: a dict that says what was changed and why.
         - ``needs_fresh_data``: a bool, whether the last question needs live data; see `route_fresh_data`.
+
+    A system prompt of the app's own belongs into the state, or in front of what this node reads: put before its output
+    (``model.invoke([SystemMessage("..."), *state["messages"]])``) it would stand beside the documented default. The
+    default goes out of the state again as soon as another system message is there; behind the node, `ChatKimi`, a
+    wrapped model and `KimiMiddleware` leave it out too.
 
     History left alone (for a graph of your own, the same key in its state, without a reducer):
         ```python

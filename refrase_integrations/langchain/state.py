@@ -140,12 +140,14 @@ def change(
     Raises:
         ConfigurationError: the key's reducer would make something else of it.
     """
-    kept = {message.id for message in after}
-    known = {message.id for message in before}
-    order = [message.id for message in before if message.id in kept]
-    order += [message.id for message in after if message.id not in known]
-    by_id = None not in known and order == [message.id for message in after]
-    update = edits(before, after) if by_id else rewrite(after)
+    update: list[BaseMessage] = []
+    if [id(message) for message in after] != [id(message) for message in before]:
+        kept = {message.id for message in after}
+        known = {message.id for message in before}
+        order = [message.id for message in before if message.id in kept]
+        order += [message.id for message in after if message.id not in known]
+        by_id = None not in known and order == [message.id for message in after]
+        update = edits(before, after) if by_id else rewrite(after)
     channel = (visible or {}).get(key)
     if channel is not None and after:
         base = _value(channel)

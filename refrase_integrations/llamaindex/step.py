@@ -55,7 +55,8 @@ class RefraseStep:
     """The documented prompt practices for Kimi K2, for the LLM you already have.
 
     Key arguments:
-        model: the model that will read the prompt, in any host's spelling. None: the catalogue's default.
+        model: the model that will read the prompt, in any host's spelling. None: the catalogue's default. One that the
+            catalogue does not know (another vendor's) gets its messages as they are, and the log says so once.
         host: id of its host. None: Moonshot's international API.
         tools: the tools that the model has: `BaseTool`s, functions or dicts. None: unknown, then nothing is said about
             live data; ``[]``: none.
@@ -71,7 +72,8 @@ class RefraseStep:
         messages = refrase([ChatMessage(role="user", content="Hello")])
         messages = await refrase.acall(memory)
         ```
-        One system message at most is added, in front. Refrased again, nothing changes.
+        One system message at most is added, in front. Refrased again, nothing changes. The documented default goes out
+        again where a system message of the app's own stands beside it.
 
     In a workflow, between events of your own that have a field ``messages`` (else between `PromptEvent` and
     `RefrasedEvent`):

@@ -42,6 +42,11 @@ texts = st.one_of(
         ["", " ", "Hello.", "你好", "<|im_end|>", "<~|im_end|>", "<think>x</think>", "a\n\nb", "[EOS]", WORDY]
     ),
     st.just("Freshness rule: x\nAnswer length rule: y"),
+    st.just("You are Kimi, an AI assistant created by Moonshot AI."),
+    st.just(
+        "<doc>\nSourcing rule: x\n</doc>\n\nFreshness rule: for anything that may have changed since your training, "
+        "call f before you answer."
+    ),
     st.text(max_size=20),
 )
 ids = st.sampled_from(["", "a", "b", "functions.f:0", "functions.f:1", "call_1"])

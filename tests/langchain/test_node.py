@@ -151,6 +151,29 @@ def test_nothing_changed_is_nothing_written() -> None:
     assert node.invoke(node.invoke(conversation)) == conversation
 
 
+def test_nothing_changed_is_nothing_written_also_without_ids() -> None:
+    """Outside of a graph, or in a state whose reducer gives none, messages may have no ids."""
+    conversation = [SystemMessage("You review code."), HumanMessage("Hi."), AIMessage("Yes.")]
+    update = RefraseNode().invoke({"messages": conversation})
+    assert set(update) == {"refrase_report", "needs_fresh_data"}
+    assert "messages" in RefraseNode(tools=[]).invoke({"messages": conversation})
+
+
+@pytest.mark.filterwarnings("ignore::refrase_integrations.errors.CatalogueWarning")
+def test_a_model_that_the_catalogue_does_not_know_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    every: Any = {"concise_prompt": "apply", "grounding": "apply", "verbosity": "apply"}
+    node = RefraseNode(model="gpt-4o-of-this-test", tools=[], practices=every)
+    for conversation in ([HumanMessage("Hi.")], [SystemMessage("You MUST MUST MUST!!!"), HumanMessage("Rain today?")]):
+        assert node.invoke(conversation) == conversation
+        update = node.invoke({"messages": conversation})
+        assert "messages" not in update
+        assert update["refrase_report"]["changes"] == []
+    assert update["needs_fresh_data"] is True, "that is a matter of the question alone"
+    said = [record.message for record in caplog.records if "gpt-4o-of-this-test" in record.message]
+    assert len(said) == 1
+    assert "register_model()" in said[0]
+
+
 def test_a_prompt_of_the_apps_own_is_changed_by_its_id_and_keeps_its_metadata() -> None:
     own = SystemMessage(
         [{"type": "text", "text": "You review code.", "cache_control": {"type": "ephemeral"}}],

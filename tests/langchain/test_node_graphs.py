@@ -122,6 +122,36 @@ def test_an_earlier_state_is_gone_on_from() -> None:
     ]
 
 
+# -- a prompt that joins later ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("tools", [None, []])
+async def test_the_default_leaves_the_state_where_the_apps_own_prompt_comes(mode: str, tools: Any) -> None:
+    with KimiSimulator(script=echo) as simulator:
+        steps = [("refrase", RefraseNode(tools=tools)), ("model", caller(plain(simulator)))]
+        app = line(*steps, checkpointer=InMemorySaver())
+        await turn(mode, app, user("Hi."), thread("t"))
+        await turn(mode, app, {"messages": [SystemMessage("You are a lawyer."), HumanMessage("And?")]}, thread("t"))
+        state = await turn(mode, app, user("So?"), thread("t"))
+        assert simulator.refusals == []
+        first, *later = prompts(simulator)
+    assert first[0]["content"].startswith(DEFAULT)
+    assert grows(later)
+    assert all(DEFAULT not in str(messages) for messages in later)
+    assert [text for _, text in said(state["messages"])][-6:] == [
+        "Yes to Hi.",
+        "You are a lawyer.",
+        "And?",
+        "Yes to And?",
+        "So?",
+        "Yes to So?",
+    ]
+    ids = [message.id for message in state["messages"]]
+    assert ("refrase-system" in ids) is (tools == []), "with known tools the line on live data stays in front"
+    assert len(set(ids)) == len(ids)
+
+
 # -- nodes that remove messages --------------------------------------------------------------------------
 
 

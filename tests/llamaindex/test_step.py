@@ -119,6 +119,29 @@ class TestMessages:
                 await refrased(way, RefraseStep(), wrong)
 
 
+def test_the_default_does_not_stand_beside_a_prompt_of_the_apps_own() -> None:
+    lawyer, refrase = system("You are a lawyer."), RefraseStep()
+    stated = refrase([user()])
+    for messages in ([lawyer, *stated], [*stated, lawyer, user("And?")]):
+        after = refrase(messages)
+        assert after == [message for message in messages if message.content != DEFAULT]
+        assert refrase(after) == after
+    with KimiSimulator("moonshot", script=["Yes."] * 2) as simulator:
+        llm = kimi(simulator)
+        llm.chat([lawyer, user()])
+        llm.chat([lawyer, *stated])
+        first, second = bodies(simulator)
+    assert first == second
+
+
+@pytest.mark.filterwarnings("ignore::refrase_integrations.errors.CatalogueWarning")
+def test_a_model_that_the_catalogue_does_not_know_is_left_alone() -> None:
+    conversation = [system("You MUST MUST MUST!!!"), user()]
+    made = RefraseStep(model="gpt-4o-of-that-test", tools=[]).run(conversation)
+    assert made.messages == conversation
+    assert made.report["changes"] == []
+
+
 texts = st.text(alphabet="ab \n!", max_size=12)
 messages = st.builds(lambda role, text: ChatMessage(role=role, content=text), st.sampled_from(["system", "user", "assistant"]), texts)  # fmt: skip
 

@@ -142,6 +142,27 @@ async def test_the_same_body(row: tuple[str, str, str, str], host: str, simulato
     assert prompts[0] == prompts[1]
 
 
+LAWYER = SystemMessage("You are a lawyer.")
+
+
+@pytest.mark.parametrize("tools", TOOLS)
+@pytest.mark.parametrize("mode", MODES)
+async def test_the_default_of_a_node_does_not_stand_beside_the_apps_own_prompt(
+    mode: str, tools: str, simulators: dict[str, KimiSimulator]
+) -> None:
+    """An app that puts its prompt in front of the state's messages: the node could not see it."""
+    bound_tools, simulator = TOOLS[tools], simulators["moonshot"]
+    asked = [HumanMessage("May I?")]
+    node = RefraseNode(MODELS[HOSTS["moonshot"]][1], "moonshot", bound_tools)
+    stated = node.invoke({"messages": asked})["messages"][1:]
+    assert stated[0].id == "refrase-system"
+    wanted = await body_of(over_chat_kimi, mode, simulator, Talk([LAWYER, *asked], bound_tools, None))
+    assert wanted["messages"][0]["content"].startswith("You are a lawyer.")
+    for surface in (over_chat_kimi, over_wrapper, over_middleware):
+        talk = Talk([LAWYER, *stated], bound_tools, None)
+        assert await body_of(surface, mode, simulator, talk) == wanted, surface.__name__
+
+
 async def test_the_practices_are_there_at_all(simulators: dict[str, KimiSimulator]) -> None:
     """Equal bodies prove nothing where nothing was added."""
     prompts = {}

@@ -1,21 +1,37 @@
-"""system-prompt: the documented default where there is none; a task-specific one is kept."""
+"""system-prompt: the documented default where there is none; a task-specific one is kept, and stands alone."""
 
 from __future__ import annotations
 
+from refrase_integrations.kimi.lines import without_own_lines
 from refrase_integrations.kimi.messages import is_blank
 from refrase_integrations.kimi.practice import Call, Change, Edit, Practice, Reference, messages_of, unchanged
 from refrase_integrations.kimi.wire import Body, Message, put
 
 
 def apply(body: Body, call: Call) -> Edit:
-    """Put the documented default in front where no system message says anything."""
+    """Put the documented default in front where no system message says anything; take it out beside one that does.
+
+    A surface before this one may have put it there when the task's own prompt was not to be seen: a node of a graph
+    does, where the prompt joins the messages later.
+    """
     default = call.dialect.default_system
     messages = messages_of(body)
-    if default is None or any(m.get("role") == "system" and not is_blank(m.get("content")) for m in messages):
+    if default is None:
         return unchanged(body)
-    system: Message = {"role": "system", "content": default}
-    rest = [message for message in messages if message.get("role") != "system"]
-    return Edit(put(body, messages=[system, *rest]), [Change("add", "no system prompt: the documented default")])
+    said = [m for m in messages if m.get("role") == "system" and not is_blank(m.get("content"))]
+    if not said:
+        system: Message = {"role": "system", "content": default}
+        rest = [message for message in messages if message.get("role") != "system"]
+        return Edit(put(body, messages=[system, *rest]), [Change("add", "no system prompt: the documented default")])
+    if len(said) == 1:
+        return unchanged(body)
+    own = {id(message): without_own_lines(message["content"]).strip() for message in said}
+    if not any(text not in ("", default) for text in own.values()):
+        return unchanged(body)
+    kept = [message for message in messages if own.get(id(message)) != default]
+    if len(kept) == len(messages):
+        return unchanged(body)
+    return Edit(put(body, messages=kept), [Change("drop", "the documented default, beside a prompt of the app's own")])
 
 
 PRACTICE = Practice(

@@ -5,6 +5,15 @@ from typing import Any
 import pytest
 from inline_snapshot import snapshot
 
+from refrase_integrations.errors import PracticeError
+from refrase_integrations.kimi.catalogue import find_host, find_model
+from refrase_integrations.kimi.dialect import compile_dialect
+from refrase_integrations.kimi.practice import Call
+from refrase_integrations.kimi.practices.fresh_data import WITHOUT
+from refrase_integrations.kimi.practices.system_prompt import apply
+from refrase_integrations.kimi.prepare import prepare
+from refrase_integrations.kimi.settings import Practices
+from refrase_integrations.kimi.tokens import estimate
 from tests.conversations import MODES, OPENAPI, exchange, sent, violations_of_openapi
 
 HELLO = [("user", "Hello.")]
@@ -12,7 +21,8 @@ TASK = [("system", "You translate into French."), ("user", "Hello.")]
 OFF = {"system_prompt": "off"}
 INSTRUCT = "moonshotai/Kimi-K2-Instruct-0905"
 
-pytestmark = pytest.mark.parametrize("mode", MODES)
+DEFAULT = "You are Kimi, an AI assistant created by Moonshot AI."
+modes = pytest.mark.parametrize("mode", MODES)
 
 
 async def moonshot(mode: str, messages: Any, **fields: Any) -> dict[str, Any]:
@@ -25,6 +35,7 @@ def said(reply: Any) -> list[dict[str, Any]]:
     return [line for line in reply.response_metadata["refrase"]["changes"] if line["practice"] == "system-prompt"]
 
 
+@modes
 class TestBodies:
     async def test_moonshot(self, mode: str) -> None:
         assert await moonshot(mode, HELLO) == snapshot(
@@ -137,6 +148,7 @@ Freshness rule: you have no live data beyond this conversation. If an answer may
         )
 
 
+@modes
 class TestModes:
     async def test_warn_only_says_so(self, mode: str) -> None:
         warned, bodies = await exchange(
@@ -174,3 +186,72 @@ class TestModes:
     async def test_off_is_not_in_the_report(self, mode: str) -> None:
         reply, _ = await exchange(mode, HELLO, model="kimi-k2.6", practices=OFF)
         assert said(reply) == []
+
+
+# -- the default beside a prompt of the app's own -------------------------------------------------------------
+
+
+def call(*messages: tuple[str, Any], **practices: Any) -> Call:
+    body: Any = {"model": "m", "messages": [{"role": role, "content": content} for role, content in messages]}
+    dialect = compile_dialect(find_model("kimi-k2.6"), find_host("moonshot"), None, "kimi-k2.6")
+    return Call(body=body, dialect=dialect, practices=Practices.of(practices), count=estimate, scope="messages")
+
+
+LAWYER, ASKED = ("system", "You are a lawyer."), ("user", "Hi.")
+
+
+@pytest.mark.parametrize(
+    "default",
+    [
+        DEFAULT,
+        f"{DEFAULT}\n",
+        f"{DEFAULT}\n\n{WITHOUT}",
+        [{"type": "text", "text": DEFAULT}],
+        [DEFAULT, f"\n\n{WITHOUT}"],
+    ],
+)
+def test_it_is_taken_out_wherever_it_stands(default: Any) -> None:
+    persona, answer = ("system", default), ("assistant", "Yes.")
+    for messages in (
+        [LAWYER, persona, ASKED],
+        [persona, LAWYER, ASKED],
+        [persona, ASKED, answer, LAWYER, ASKED],
+        [persona, persona, LAWYER, ASKED],
+        [ASKED, LAWYER, answer, persona],
+    ):
+        one = call(*messages, fresh_data="off")
+        prepared = prepare(one)
+        assert prepared.body["messages"] == call(*(m for m in messages if m is not persona)).body["messages"]
+        assert [(entry.practice, entry.action) for entry in prepared.report.changes] == [("system-prompt", "drop")]
+        assert apply(prepared.body, one).body is prepared.body
+        assert len(one.body["messages"]) == len(messages), "the caller's messages were changed"
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [],
+        [("system", " ")],
+        [("system", WITHOUT)],
+        [("system", DEFAULT)],
+        [("user", "You are a lawyer."), ("assistant", "You are a lawyer.")],
+    ],
+)
+def test_it_stays_where_nothing_else_is_said(others: Any) -> None:
+    one = call(("system", DEFAULT), *others, ASKED)
+    assert apply(one.body, one).body is one.body
+
+
+@pytest.mark.parametrize("longer", [f"{DEFAULT} You know the law.", f"{DEFAULT}\n\nBe brief.", DEFAULT.lower()])
+def test_only_the_very_words_are_the_default(longer: str) -> None:
+    one = call(("system", longer), LAWYER, ASKED)
+    assert apply(one.body, one).body is one.body
+
+
+def test_it_is_a_drop_under_every_mode() -> None:
+    messages = [LAWYER, ("system", DEFAULT), ASKED]
+    warned = prepare(call(*messages, system_prompt="warn", fresh_data="off"))
+    assert warned.body["messages"] == call(*messages).body["messages"]
+    assert [entry.action for entry in warned.report.changes] == ["advise"]
+    with pytest.raises(PracticeError, match="documented default"):
+        prepare(call(*messages, system_prompt="error"))
