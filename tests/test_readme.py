@@ -16,8 +16,9 @@ SNIPPETS = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), flags=r
 
 
 @pytest.mark.parametrize("number", range(len(SNIPPETS)))
-def test_a_snippet_runs_as_it_stands(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_snippet_runs_as_it_stands(number: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """With nothing but the documented variables pointing at the simulator."""
+    monkeypatch.chdir(tmp_path)
     with KimiSimulator() as simulator:
         monkeypatch.setenv("MOONSHOT_API_KEY", "sk-test")
         monkeypatch.setenv("MOONSHOT_BASE_URL", simulator.base_url)
@@ -29,11 +30,11 @@ def test_a_snippet_runs_as_it_stands(number: int, monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_first_screen_has_eight_lines_that_work(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     lines = [line for line in SNIPPETS[0].splitlines() if line.strip()]
     assert len(lines) <= 8
-    test_a_snippet_runs_as_it_stands(0, monkeypatch)
+    test_a_snippet_runs_as_it_stands(0, monkeypatch, tmp_path)
     assert "2048472" in capsys.readouterr().out.replace(",", "").replace("_", "")
 
 
