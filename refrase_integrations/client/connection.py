@@ -22,6 +22,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
+from refrase_integrations.client.transport import Transport
 from refrase_integrations.errors import ConfigurationError, MissingKey, UnsupportedProtocol
 from refrase_integrations.kimi.catalogue import find_host
 from refrase_integrations.kimi.catalogue.addresses import is_private
@@ -61,7 +62,7 @@ class Connection:
     """A custom HTTP client of the user's, of the line the installed SDK rides on. It stays the user's to close."""
     http_async_client: Any = field(default=None, repr=False)
     plain_stream: bool = False
-    """Leave the decoding of streams to the SDK."""
+    """Leave requests and the decoding of streams to the SDK."""
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError("a Connection holds a key and is not pickled; build it again with connect()")
@@ -86,11 +87,19 @@ class Connection:
         Raises:
             ConfigurationError: the user's own HTTP client does not fit the installed SDK, or is closed.
         """
-        return _registry.sync(self)
+        return _registry.sync(self).client  # type: ignore[no-any-return]
+
+    def transport(self) -> Transport:
+        """Return the way past the SDK's machinery, on the same HTTP client; see `client`."""
+        return _registry.sync(self).transport
+
+    def async_transport(self) -> Transport:
+        """Return the same over the async client; see `async_client`."""
+        return _registry.of_loop(self).transport
 
     def async_client(self) -> openai.AsyncOpenAI:
         """Return the SDK's async client for these settings and the running event loop; see `client`."""
-        return _registry.of_loop(self)
+        return _registry.of_loop(self).client  # type: ignore[no-any-return]
 
 
 def connect(
@@ -117,7 +126,7 @@ def connect(
         query: further query parameters for each request.
         http_client: a sync HTTP client of the user's own.
         http_async_client: an async one.
-        plain_stream: leave the decoding of streams to the SDK; None: where REFRASE_PLAIN_STREAM is set.
+        plain_stream: leave requests and the decoding of streams to the SDK; None: where REFRASE_PLAIN_STREAM is set.
         environ: environment to read; None: the process's.
 
     Raises:
@@ -262,6 +271,7 @@ async def aclose() -> None:
 class _Held(NamedTuple):
     client: Any
     """The SDK's."""
+    transport: Transport
     release: Callable[[], Any]
     """Closes the HTTP client under it, where that is ours."""
 
@@ -298,12 +308,12 @@ class _Registry:
         self._tls: ssl.SSLContext | None = None
         self._inherited: Any = None
 
-    def sync(self, connection: Connection) -> openai.OpenAI:
+    def sync(self, connection: Connection) -> _Held:
         digest = connection.digest()
         with self._lock:
-            return self._held(self._sync, digest, lambda: self._new_sync(connection))  # type: ignore[no-any-return]
+            return self._held(self._sync, digest, lambda: self._new_sync(connection))
 
-    def of_loop(self, connection: Connection) -> openai.AsyncOpenAI:
+    def of_loop(self, connection: Connection) -> _Held:
         loop, digest = asyncio.get_running_loop(), connection.digest()
         with self._lock:
             for dead in [known for known in self._loops if known.is_closed()]:
@@ -311,17 +321,17 @@ class _Registry:
             clients = self._loops.get(loop)
             if clients is None:
                 clients = self._loops[loop] = _OfLoop()
-            return self._held(clients.held, digest, lambda: self._new_async(connection))  # type: ignore[no-any-return]
+            return self._held(clients.held, digest, lambda: self._new_async(connection))
 
     @staticmethod
-    def _held(known: OrderedDict[tuple[Any, ...], _Held], digest: tuple[Any, ...], new: Callable[[], _Held]) -> Any:
+    def _held(known: OrderedDict[tuple[Any, ...], _Held], digest: tuple[Any, ...], new: Callable[[], _Held]) -> _Held:
         one = known.get(digest)
         if one is None or one.client.is_closed():
             one = known[digest] = new()
             if len(known) > _MOST_CLIENTS:
                 known.popitem(last=False)  # its HTTP client is closed once no request and no stream uses it
         known.move_to_end(digest)
-        return one.client
+        return one
 
     def _new_sync(self, connection: Connection) -> _Held:
         import openai
@@ -329,11 +339,12 @@ class _Registry:
         own = connection.http_client
         http = openai.DefaultHttpxClient(verify=self._context(openai.DefaultHttpxClient)) if own is None else own
         client = _build(openai.OpenAI, connection, http, "http_client")
+        transport = Transport(client, http, own=own is not None)
         if own is not None:
-            return _Held(client, _nothing)
+            return _Held(client, transport, _nothing)
         release = weakref.finalize(client, http.close)
         release.atexit = False
-        return _Held(client, release)
+        return _Held(client, transport, release)
 
     def _new_async(self, connection: Connection) -> _Held:
         import openai
@@ -343,8 +354,9 @@ class _Registry:
             openai.DefaultAsyncHttpxClient(verify=self._context(openai.DefaultAsyncHttpxClient)) if own is None else own
         )
         client = _build(openai.AsyncOpenAI, connection, http, "http_async_client")
+        transport = Transport(client, http, own=own is not None)
         if own is not None:
-            return _Held(client, _nothing)
+            return _Held(client, transport, _nothing)
         forgotten = weakref.finalize(client, _close_on, weakref.ref(asyncio.get_running_loop()), http)
         forgotten.atexit = False
 
@@ -352,7 +364,7 @@ class _Registry:
             forgotten.detach()
             return http.aclose()
 
-        return _Held(client, release)
+        return _Held(client, transport, release)
 
     def _context(self, client_type: type) -> ssl.SSLContext:
         """Return the one TLS context: the default of the HTTP library under the SDK (httpx or httpx2), made once."""

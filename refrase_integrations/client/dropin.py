@@ -96,8 +96,8 @@ class DropIn(BaseModel):
     limits: Limits | Limiter | None = Field(default=None, repr=False, exclude=True)
     """What the account may do, shared by all that have the same account and limits. Never serialized."""
     plain_stream: bool | None = None
-    """True: the SDK's own decoder reads the streams, slower, for a gateway that confuses ours. None: what the variable
-    REFRASE_PLAIN_STREAM says, else False."""
+    """True: the SDK sends the requests and reads the streams, slower, for a gateway that confuses our own way. None:
+    what the variable REFRASE_PLAIN_STREAM says, else False."""
 
     @field_validator("api_key", mode="before")
     @classmethod

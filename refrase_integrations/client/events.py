@@ -2,56 +2,49 @@
 
 The SDK's own decoder looks at every byte in Python and costs more than the rest of a chunk's way; this one lets
 ``bytes.split`` do it. It takes what hosts and proxies do to streams: CRLF and CR, comments and keep-alives, a BOM,
-several events in a packet, a character or a line cut in two, a last event without its blank line. `streams` puts it
-under the SDK's stream classes, which keep the rest of their work: errors, timeouts, closing.
+several events in a packet, a character or a line cut in two, a last event without its blank line.
+
+`EventStream` reads a response so; `plain_streams` are the SDK's own stream classes, for a gateway that confuses ours.
+All of them remember whether the host said that it was done, keep a `Pace`, and hand out plain dicts.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from functools import cache
 from typing import Any
 
 from pydantic_core import from_json
 
-from refrase_integrations.client.deadline import Pace
+from refrase_integrations.client.deadline import Deadline, Pace
 
-_DONE = b"[DONE]"
+DONE = b"[DONE]"
 _BOM = b"\xef\xbb\xbf"
 
 
-class Event:
-    """One event, as the SDK's stream classes read it."""
+class ErrorEvent(Exception):
+    """The host sent an error in the middle of a stream. The text quotes nothing of it.
 
-    __slots__ = ("_raw", "data")
+    Args:
+        payload: the inside of its ``error`` object.
+    """
 
-    event: str | None = None
-    """Event names say nothing in chat completions."""
+    def __init__(self, payload: object) -> None:
+        super().__init__("an error event")
+        self.payload = payload
 
-    def __init__(self, raw: bytes) -> None:
-        self._raw = raw
-        self.data = "[DONE]" if raw.startswith(_DONE) else ""
-        """Only what the SDK asks for: whether this is the end."""
 
-    def is_json(self) -> bool:
-        """Tell whether the event is whole."""
-        try:
-            self.json()
-        except ValueError:
-            return False
-        return True
+def parsed(event: bytes) -> Any:
+    """Return the JSON value of an event.
 
-    def json(self) -> Any:
-        """Return the event's JSON value.
-
-        Raises:
-            ValueError: it is none.
-        """
-        try:
-            return from_json(self._raw)
-        except ValueError:
-            return json.loads(self._raw)  # takes half a surrogate pair, which the fast parser refuses
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return from_json(event)
+    except ValueError:
+        return json.loads(event)  # takes half a surrogate pair, which the fast parser refuses
 
 
 class EventReader:
@@ -65,8 +58,8 @@ class EventReader:
         self._held: list[bytes] = []  # pieces of an unfinished line
         self._data: list[bytes] = []  # lines of an unfinished event
 
-    def feed(self, packet: bytes) -> list[Event]:
-        """Take a packet, return the events that it completes."""
+    def feed(self, packet: bytes) -> list[bytes]:
+        """Take a packet, return the data of the events that it completes."""
         if self._head is not None:
             packet = self._head + packet
             if _BOM.startswith(packet):
@@ -83,20 +76,18 @@ class EventReader:
             packet = b"".join((*self._held, packet))
         *lines, rest = packet.split(b"\n")
         self._held = [rest] if rest else []
-        return [event for line in lines if (event := self._line(line)) is not None]
+        events, data = [], self._data
+        for line in lines:
+            if line.startswith(b"data:"):
+                data.append(line[6:] if line.startswith(b"data: ") else line[5:])
+            elif data and not line:
+                events.append(data[0] if len(data) == 1 else b"\n".join(data))
+                data.clear()
+        return events
 
-    def close(self) -> list[Event]:
+    def close(self) -> list[bytes]:
         """End the stream; return the last event where its blank line never came. One that was cut short is none."""
-        return [event for event in self.feed(b"\n\n") if event.data or event.is_json()]
-
-    def _line(self, line: bytes) -> Event | None:
-        if line.startswith(b"data:"):
-            self._data.append(line[6:] if line[5:6] == b" " else line[5:])
-        elif not line and self._data:
-            raw = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-            self._data = []
-            return Event(raw)
-        return None
+        return [event for event in self.feed(b"\n\n") if event.startswith(DONE) or _is_json(event)]
 
     def _without_cr(self, packet: bytes) -> bytes:
         """Return the packet with every CR and CRLF as LF; a CR at its end waits for what follows."""
@@ -106,14 +97,135 @@ class EventReader:
         return packet.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
-@cache
-def streams(*, plain: bool) -> tuple[Any, Any]:
-    """Return the SDK's sync and async stream class, made to remember whether the host said that it was done, and to
-    keep a `Pace`.
+def _is_json(event: bytes) -> bool:
+    try:
+        parsed(event)
+    except ValueError:
+        return False
+    return True
+
+
+def _value(event: bytes) -> Any:
+    value = parsed(event)
+    if type(value) is dict and value.get("error"):
+        raise ErrorEvent(value["error"])
+    return value
+
+
+class EventStream:
+    """The events of one response, each as the value of its JSON.
 
     Args:
-        plain: leave the decoding of events to the SDK.
+        response: of the HTTP library, its body not yet read.
+        owner: closes the response's connection when it is forgotten, so it is kept as long as this.
+
+    Raises:
+        ErrorEvent: while it is read, where the host sends an error.
+        ValueError: likewise, where an event is no JSON.
     """
+
+    def __init__(self, response: Any, owner: object = None) -> None:
+        self.response = response
+        self._owner = owner
+        self.done = False
+        """The host said so."""
+        self.pace = Pace(Deadline())
+        self._events = self._read()
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._events
+
+    def __next__(self) -> Any:
+        return next(self._events)
+
+    def packets(self) -> Iterator[bytes]:
+        """Yield the bytes of a body that is no stream."""
+        for packet in _bytes_of(self.response):
+            self.pace.packet()
+            yield packet
+
+    def close(self) -> None:
+        """Let the connection go."""
+        self._events.close()
+        self.response.close()
+
+    def _read(self) -> Generator[Any, None, None]:
+        reader = EventReader()
+        for packet in _bytes_of(self.response):
+            pace = self.pace
+            pace.packet()
+            for event in reader.feed(packet):
+                if event.startswith(DONE):
+                    self.done = True
+                    return
+                yield _value(event)
+                pace.event()
+        for event in reader.close():
+            if event.startswith(DONE):
+                self.done = True
+                return
+            yield _value(event)
+
+
+class AsyncEventStream:
+    """The async twin of `EventStream`; see there."""
+
+    def __init__(self, response: Any, owner: object = None) -> None:
+        self.response = response
+        self._owner = owner
+        self.done = False
+        """The host said so."""
+        self.pace = Pace(Deadline())
+        self._events = self._read()
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self._events
+
+    async def __anext__(self) -> Any:
+        return await anext(self._events)
+
+    async def packets(self) -> AsyncIterator[bytes]:
+        """Yield the bytes of a body that is no stream."""
+        async for packet in _abytes_of(self.response):
+            self.pace.packet()
+            yield packet
+
+    async def close(self) -> None:
+        """Let the connection go."""
+        await self._events.aclose()
+        await self.response.aclose()
+
+    async def _read(self) -> AsyncGenerator[Any, None]:
+        reader = EventReader()
+        async for packet in _abytes_of(self.response):
+            pace = self.pace
+            pace.packet()
+            for event in reader.feed(packet):
+                if event.startswith(DONE):
+                    self.done = True
+                    return
+                yield _value(event)
+                pace.event()
+        for event in reader.close():
+            if event.startswith(DONE):
+                self.done = True
+                return
+            yield _value(event)
+
+
+def _bytes_of(response: Any) -> Iterator[bytes]:
+    raw = "content-encoding" not in response.headers
+    return response.iter_raw() if raw else response.iter_bytes()  # type: ignore[no-any-return]
+
+
+def _abytes_of(response: Any) -> AsyncIterator[bytes]:
+    raw = "content-encoding" not in response.headers
+    return response.aiter_raw() if raw else response.aiter_bytes()  # type: ignore[no-any-return]
+
+
+@cache
+def plain_streams() -> tuple[Any, Any]:
+    """Return the SDK's sync and async stream class, which decode and check the events themselves."""
     import openai
 
     class Stream(openai.Stream[object]):
@@ -126,19 +238,10 @@ def streams(*, plain: bool) -> tuple[Any, Any]:
                 yield packet
 
         def _iter_events(self) -> Iterator[Any]:
-            if plain:
-                for event in self._decoder.iter_bytes(self.packets()):
-                    self.done = self.done or event.data.startswith("[DONE]")
-                    yield event
-                    self.pace.event()
-                return
-            reader = EventReader()
-            for packet in self.packets():
-                for fast in reader.feed(packet):
-                    self.done = bool(fast.data)
-                    yield fast
-                    self.pace.event()
-            yield from reader.close()
+            for event in self._decoder.iter_bytes(self.packets()):
+                self.done = self.done or event.data.startswith("[DONE]")
+                yield event
+                self.pace.event()
 
     class AsyncStream(openai.AsyncStream[object]):
         done = False
@@ -150,19 +253,9 @@ def streams(*, plain: bool) -> tuple[Any, Any]:
                 yield packet
 
         async def _iter_events(self) -> AsyncIterator[Any]:
-            if plain:
-                async for event in self._decoder.aiter_bytes(self.packets()):
-                    self.done = self.done or event.data.startswith("[DONE]")
-                    yield event
-                    self.pace.event()
-                return
-            reader = EventReader()
-            async for packet in self.packets():
-                for fast in reader.feed(packet):
-                    self.done = bool(fast.data)
-                    yield fast
-                    self.pace.event()
-            for fast in reader.close():
-                yield fast
+            async for event in self._decoder.aiter_bytes(self.packets()):
+                self.done = self.done or event.data.startswith("[DONE]")
+                yield event
+                self.pace.event()
 
     return Stream, AsyncStream

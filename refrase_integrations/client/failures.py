@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple
 
@@ -115,12 +117,8 @@ def typed(error: Exception, body: Body, dialect: Dialect | None, connection: Con
     """
     import openai
 
-    where: dict[str, Any] = {"host": connection.host.id, "model": dialect.model_id if dialect else ""}
-    if isinstance(error, openai.APITimeoutError):
-        limit = f" within {connection.timeout:g} s" if isinstance(connection.timeout, (int, float)) else ""
-        return errors.RequestTimedOut(f"{connection.base_url} gave no answer{limit}", **where)
     if isinstance(error, openai.APIConnectionError):
-        return errors.ConnectionFailed(f"the connection to {connection.base_url} failed ({_root(error)})", **where)
+        return unreached(error, dialect, connection)
     headers = getattr(getattr(error, "response", None), "headers", None) or {}
     return answered(
         getattr(error, "status_code", None),
@@ -130,6 +128,46 @@ def typed(error: Exception, body: Body, dialect: Dialect | None, connection: Con
         connection,
         request_id=getattr(error, "request_id", None),
         retry_after=_retry_after(headers),
+    )
+
+
+def unreached(error: Exception, dialect: Dialect | None, connection: Connection) -> HostError:
+    """Build the typed error for a request that got no answer.
+
+    Args:
+        error: what the SDK or the HTTP library under it raised: a timeout, by its name, or a broken connection.
+        dialect: see `typed`.
+        connection: see `typed`.
+    """
+    where: dict[str, Any] = {"host": connection.host.id, "model": dialect.model_id if dialect else ""}
+    if "Timeout" in type(error).__name__:
+        limit = f" within {connection.timeout:g} s" if isinstance(connection.timeout, (int, float)) else ""
+        return errors.RequestTimedOut(f"{connection.base_url} gave no answer{limit}", **where)
+    return errors.ConnectionFailed(f"the connection to {connection.base_url} failed ({_root(error)})", **where)
+
+
+def refused(response: Any, body: Body, dialect: Dialect | None, connection: Connection) -> HostError:
+    """Build the typed error for an HTTP response that is no success.
+
+    Args:
+        response: of the HTTP library, its body read.
+        body: the request; see `typed`.
+        dialect: see `typed`.
+        connection: see `typed`.
+    """
+    payload: Any = response.text.strip()
+    with suppress(ValueError, RecursionError):
+        payload = json.loads(payload)
+    if isinstance(payload, Mapping):
+        payload = payload.get("error", payload)
+    return answered(
+        response.status_code,
+        payload,
+        body,
+        dialect,
+        connection,
+        request_id=response.headers.get("x-request-id"),
+        retry_after=_retry_after(response.headers),
     )
 
 

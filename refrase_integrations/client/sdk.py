@@ -1,7 +1,8 @@
-"""Sending a prepared request: plain dicts out of the SDK's own transport.
+"""Sending a prepared request: plain dicts out of the SDK's own HTTP client.
 
-``client.post(cast_to=object)`` keeps the SDK's auth, proxies and timeouts and skips the pydantic model that it builds
-for every chunk, which is where most of its time goes. The body goes as bytes of our own, which no log shows.
+`Transport` keeps the SDK's auth, proxies and TLS and skips what it does around each call; with ``plain_stream`` the
+request goes through the SDK's ``client.post(cast_to=object)``. Neither builds the pydantic model of every chunk, where
+most of the SDK's time goes. The body goes as bytes of our own, which no log shows.
 """
 
 from __future__ import annotations
@@ -16,15 +17,15 @@ from typing import Any, cast
 
 from refrase_integrations.client.connection import Connection
 from refrase_integrations.client.deadline import Deadline, OutOfTimeError, Pace, timeouts
-from refrase_integrations.client.events import streams
-from refrase_integrations.client.failures import answered, typed
+from refrase_integrations.client.events import AsyncEventStream, ErrorEvent, EventStream, plain_streams
+from refrase_integrations.client.failures import answered, refused, typed, unreached
 from refrase_integrations.client.passage import Passage
 from refrase_integrations.client.retries import aattempts, attempts, before_resuming
+from refrase_integrations.client.transport import PATH
 from refrase_integrations.errors import ConnectionFailed, HostError, InvalidMessage, RequestTimedOut, StreamInterrupted
 from refrase_integrations.kimi.practice import Change, Practice, Prepared
 from refrase_integrations.kimi.wire import Chunk
 
-_PATH = "/chat/completions"
 _TRANSPORTS = frozenset({"httpx", "httpx2", "httpcore", "httpcore2", "anyio", "ssl"})
 
 RETRIES = Practice(id="retries", statement="Tries again what may pass: overload, rate limits, connections.", sources=())
@@ -141,24 +142,31 @@ class _Job:
         if self.deadline.left() <= 0:
             raise self.deadline.exceeded(0)
 
-    def opened(self, stream: Any, options: Mapping[str, Any]) -> bool:
+    def opened(self, stream: Any, timeout: Any) -> bool:
         """Take a response that has begun; tell whether it is a stream."""
         kind = stream.response.headers.get("content-type", "").lower()
         streamed = self.prepared.stream and "json" not in kind and "html" not in kind
-        stall = options["timeout"].read if streamed else None
+        stall = timeout.read if streamed else None
         stream.pace = Pace(self.deadline, float("inf") if stall is None else stall)
         return streamed
 
-    def options(self, client: Any) -> Any:
-        """Return the SDK's options of one attempt."""
+    def timeout(self, client: Any) -> Any:
+        """Return the SDK's Timeout of one attempt."""
         given = client.timeout if self.connection.timeout is None else self.connection.timeout
-        return {"timeout": timeouts(given, self.deadline, self.stall, stream=self.prepared.stream)}
+        return timeouts(given, self.deadline, self.stall, stream=self.prepared.stream)
+
+    def refused(self, response: Any) -> HostError:
+        """Return what an answer with a status other than 2xx means; its body has been read."""
+        return refused(response, self.prepared.body, self.prepared.call.dialect, self.connection)
 
     def answered(self, status: int | None, payload: object) -> HostError:
         return answered(status, payload, self.prepared.body, self.prepared.call.dialect, self.connection)
 
-    def known(self, error: Exception) -> Exception:
-        """Return the typed form of what the SDK or its transport raised; anything else as it is."""
+    def known(self, error: Exception, *, reached: bool = True) -> Exception:
+        """Return the typed form of what the SDK or its transport raised; anything else as it is.
+
+        ``reached``: the host had begun to answer.
+        """
         import openai
 
         dialect = self.prepared.call.dialect
@@ -168,9 +176,12 @@ class _Job:
             return typed(error, self.prepared.body, dialect, self.connection)
         if isinstance(error, _Malformed):
             return self.answered(None, {"message": str(error)})
-        # What breaks in the middle of a stream comes from the transport itself.
+        if isinstance(error, ErrorEvent):
+            return self.answered(None, error.payload)
+        if not reached and _is_transports(error):
+            return unreached(error, dialect, self.connection)
         late = isinstance(error, (OutOfTimeError, TimeoutError)) or "Timeout" in type(error).__name__
-        if late or type(error).__module__.partition(".")[0] in _TRANSPORTS:
+        if late or _is_transports(error):
             kind = RequestTimedOut if late else ConnectionFailed
             why = str(error) if isinstance(error, OutOfTimeError) else type(error).__name__
             broke = f"the connection to {self.connection.base_url} broke ({why})"
@@ -201,12 +212,28 @@ def _open(job: _Job) -> tuple[Chunk, Any]:
     """
     if job.passage is not None:
         job.passage.enter(job.deadline)
-    client, stream = job.connection.client(), None
-    kind, _ = streams(plain=job.connection.plain_stream)
+    stream = None
     try:
-        options = job.options(client)
-        stream = client.post(_PATH, cast_to=object, content=job.content, options=options, stream=True, stream_cls=kind)
-        if job.opened(stream, options):
+        client = job.connection.client()
+        timeout = job.timeout(client)
+        if job.connection.plain_stream:
+            stream = client.post(
+                PATH,
+                cast_to=object,
+                content=job.content,
+                options={"timeout": timeout},
+                stream=True,
+                stream_cls=plain_streams()[0],
+            )
+        else:
+            transport = job.connection.transport()
+            request = transport.request(job.content, timeout.as_dict())
+            stream = EventStream(transport.send(request), transport)
+        streamed = job.opened(stream, timeout)
+        if not stream.response.is_success:
+            stream.response.read()
+            raise job.refused(stream.response)
+        if streamed:
             return _first(next(stream, None), job), stream
         whole = _whole(b"".join(stream.packets()), job)
         stream.close()
@@ -216,7 +243,7 @@ def _open(job: _Job) -> tuple[Chunk, Any]:
             stream.close()
         if not isinstance(error, Exception):
             raise
-        failure = job.known(error)
+        failure = job.known(error, reached=stream is not None)
     if job.passage is not None:
         job.passage.leave(failure)
     raise failure
@@ -225,14 +252,30 @@ def _open(job: _Job) -> tuple[Chunk, Any]:
 async def _aopen(job: _Job) -> tuple[Chunk, Any]:
     if job.passage is not None:
         await job.passage.aenter(job.deadline)
-    client, stream = job.connection.async_client(), None
-    _, kind = streams(plain=job.connection.plain_stream)
+    stream: Any = None
     try:
-        options = job.options(client)
-        stream = await job.deadline.within(
-            client.post(_PATH, cast_to=object, content=job.content, options=options, stream=True, stream_cls=kind)
-        )
-        if job.opened(stream, options):
+        client = job.connection.async_client()
+        timeout = job.timeout(client)
+        if job.connection.plain_stream:
+            stream = await job.deadline.within(
+                client.post(
+                    PATH,
+                    cast_to=object,
+                    content=job.content,
+                    options={"timeout": timeout},
+                    stream=True,
+                    stream_cls=plain_streams()[1],
+                )
+            )
+        else:
+            transport = job.connection.async_transport()
+            request = transport.request(job.content, timeout.as_dict())
+            stream = AsyncEventStream(await job.deadline.within(transport.send(request)), transport)
+        streamed = job.opened(stream, timeout)
+        if not stream.response.is_success:
+            await job.deadline.within(stream.response.aread())
+            raise job.refused(stream.response)
+        if streamed:
             return _first(await job.deadline.within(anext(stream, None)), job), stream
         whole = _whole(b"".join([packet async for packet in job.deadline.each(stream.packets())]), job)
         await stream.close()
@@ -242,10 +285,14 @@ async def _aopen(job: _Job) -> tuple[Chunk, Any]:
             await stream.close()
         if not isinstance(error, Exception):
             raise
-        failure = job.known(error)
+        failure = job.known(error, reached=stream is not None)
     if job.passage is not None:
         job.passage.leave(failure)
     raise failure
+
+
+def _is_transports(error: Exception) -> bool:
+    return type(error).__module__.partition(".")[0] in _TRANSPORTS
 
 
 class _Watch:
