@@ -151,11 +151,16 @@ def langchain_models(url: str) -> dict[str, Any]:
     return models
 
 
-def langchain_floor(chunks: int) -> Any:
-    """Return a chat model that only hands out ready words: what langchain-core itself costs."""
+def langchain_floor(chunks: int, kind: str = "text") -> Any:
+    """Return a chat model that only hands out ready words, of text or of reasoning: what langchain-core itself costs."""
     from langchain_core.language_models.chat_models import BaseChatModel
     from langchain_core.messages import AIMessage, AIMessageChunk
     from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+
+    def said(word: str) -> AIMessageChunk:
+        if kind == "reasoning":
+            return AIMessageChunk(content="", additional_kwargs={"reasoning_content": word})
+        return AIMessageChunk(content=word)
 
     class Floor(BaseChatModel):
         @property
@@ -170,11 +175,11 @@ def langchain_floor(chunks: int) -> Any:
 
         def _stream(self, *_: Any, **__: Any) -> Any:
             for number in range(chunks):
-                yield ChatGenerationChunk(message=AIMessageChunk(content=f"word{number} "))
+                yield ChatGenerationChunk(message=said(f"word{number} "))
 
         async def _astream(self, *_: Any, **__: Any) -> Any:
             for number in range(chunks):
-                yield ChatGenerationChunk(message=AIMessageChunk(content=f"word{number} "))
+                yield ChatGenerationChunk(message=said(f"word{number} "))
 
     return Floor()
 
@@ -222,7 +227,7 @@ def streams(server: str, loop: Loop) -> list[Row]:
         models = {name: model.bind_tools([WRITE]) if calls else model for name, model in langchain_models(url).items()}
         client, aclient, asked = sdk(url)
         request = partial(asked, tools=[WRITE]) if calls else asked
-        floor = langchain_floor(CHUNKS)
+        floor = langchain_floor(CHUNKS, kind)
         sync: dict[str, Run] = {
             name: lambda model=model, least=least: counted(model.stream(MESSAGE), least)
             for name, model in models.items()

@@ -90,7 +90,7 @@ class Pace:
         silent = time.monotonic() - self._since
         if silent > self._stall:
             raise OutOfTimeError(f"the stream stalled: no event for {silent:.0f} s")
-        if self._deadline.left() <= 0:
+        if self._deadline.seconds is not None and self._deadline.left() <= 0:
             raise OutOfTimeError("the answer took too long")
 
     def event(self) -> None:

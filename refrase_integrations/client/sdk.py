@@ -306,7 +306,9 @@ class _Watch:
     def seen(self, chunk: object) -> Chunk:
         checked = _checked(chunk)
         if not self.finished:
-            self.finished = any(choice.get("finish_reason") for choice in checked.get("choices") or ())
+            for choice in checked.get("choices") or ():
+                if choice.get("finish_reason"):
+                    self.finished = True
         return checked
 
     def over(self, stream: Any) -> None:

@@ -101,11 +101,14 @@ class Step(Protocol):
 
 
 class DozingStep(Step, Protocol):
-    """A step that looks for the model's markup. Where it stands first, other text passes it by while it is idle."""
+    """A step that plain text passes as it is: while it and all steps before it are idle, such text passes them by.
+
+    Plain is a delta of nothing but ``content`` and ``reasoning`` in which no markup of the model's can begin.
+    """
 
     @property
     def idle(self) -> bool:
-        """Whether text without markup would pass as it is."""
+        """Whether plain text would pass as it is."""
 
     def catch_up(self, content: str, reasoning: str) -> None:
         """Take note of what passed by; called before the next delta that it sees, or the end."""

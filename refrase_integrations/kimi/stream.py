@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, NamedTuple, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from refrase_integrations.errors import ReplyError
 from refrase_integrations.kimi.practice import (
@@ -91,7 +91,9 @@ class Healer:
 
     def feed(self, chunk: Chunk) -> list[Delta]:
         """Take one raw chunk (or a whole response), return what may go on to the user."""
-        self._usage = latest_usage(self._usage, read_usage(chunk))
+        usage = read_usage(chunk)
+        if usage is not None:
+            self._usage = latest_usage(self._usage, usage)
         out: list[Delta] = []
         for choice in chunk.get("choices") or ():
             index = choice.get("index") or 0
@@ -194,12 +196,12 @@ class _Line:
         self._content: list[str] = []
         self._reasoning: list[str] = []
         self._goes_on = False
-        self._behind = self._steps[1:]
-        self._dozes = bool(self._steps) and self._steps[0].dozes
-        self._marked = False
-        """The latest piece has a ``<`` in it."""
-        self._asleep: tuple[int, int] | None = None
-        """Pieces of content and reasoning that the first step has seen, while it dozes."""
+        self._as_it_is = not self._handed_out and not index
+        self._asleep = 0
+        """How many steps doze, from the first on."""
+        self._awake = self._steps
+        self._seen = (0, 0)
+        """Pieces of content and reasoning that the dozing steps have seen."""
         self._doze()
         self.followup: Followup | None = None
 
@@ -230,11 +232,12 @@ class _Line:
             delta.setdefault("extra", {})["logprobs"] = choice["logprobs"]
         if not delta:
             return []
-        if not self._dozes:
-            return self._through([delta], self._steps)
-        if self._asleep is not None and not (self._marked and _may_hold_markup(delta)):
-            return self._through([delta], self._behind)
-        self._wake(delta)
+        if self._asleep:
+            if _is_plain(delta):
+                if self._awake or not self._as_it_is:
+                    return self._through([delta], self._awake)
+                return [delta]
+            self._wake(delta)
         out = self._through([delta], self._steps)
         self._doze()
         return out
@@ -273,20 +276,23 @@ class _Line:
     def _read(self, raw: Mapping[str, Any]) -> Delta:
         delta: Delta = {}
         content = raw.get("content")
-        self._marked = False
         if content:
             delta["content"] = said = content if isinstance(content, str) else _text_of_parts(content)
             self._content.append(said)
-            self._marked = "<" in said
         if self._goes_on:  # it may reason about how to go on: not what led to the text
             return delta
         # An empty string means "reasoned, nothing said" and is kept; null means nothing. Text goes before no text.
-        found = [(key, text) for key in self._dialect.reasoning_in if isinstance(text := raw.get(key), str)]
-        key, reasoning = next((pair for pair in found if pair[1]), found[0] if found else (None, None))
+        key, reasoning = None, None
+        for name in self._dialect.reasoning_in:
+            text = raw.get(name)
+            if text and isinstance(text, str):
+                key, reasoning = name, text
+                break
+            if text == "" and key is None:
+                key, reasoning = name, text
         if reasoning is not None and (reasoning or self._reasoning_key is None):
             delta["reasoning"] = reasoning
             self._reasoning.append(reasoning)
-            self._marked = self._marked or "<" in reasoning
             if self._reasoning_key is None:
                 self._reasoning_key = key
                 delta["extra"] = {"reasoning_key": key}
@@ -296,17 +302,20 @@ class _Line:
         return delta
 
     def _doze(self) -> None:
-        """Let plain text pass the first step by, as long as it looks for markup only."""
-        if self._dozes and self._steps[0].idle:
-            self._asleep = (len(self._content), len(self._reasoning))
+        """Let plain text pass by the steps that would hand it on as it is, from the first on."""
+        self._asleep = next((place for place, step in enumerate(self._steps) if not step.idle), len(self._steps))
+        self._awake = self._steps[self._asleep :]
+        self._seen = (len(self._content), len(self._reasoning))
 
     def _wake(self, current: Delta) -> None:
-        """Tell the first step what passed it by before ``current``."""
-        if self._asleep is not None:
-            (content, reasoning), self._asleep = self._asleep, None
-            missed = self._content[content : len(self._content) - ("content" in current)]
-            thought = self._reasoning[reasoning : len(self._reasoning) - ("reasoning" in current)]
-            self._steps[0].catch_up("".join(missed), "".join(thought))
+        """Tell the steps that doze what passed them by before ``current``."""
+        content, reasoning = self._seen
+        missed = "".join(self._content[content : len(self._content) - ("content" in current)])
+        thought = "".join(self._reasoning[reasoning : len(self._reasoning) - ("reasoning" in current)])
+        if missed or thought:
+            for step in self._steps[: self._asleep]:
+                step.catch_up(missed, thought)
+        self._asleep, self._awake = 0, self._steps
 
     def _through(self, deltas: list[Delta], steps: list[_Governed]) -> list[Delta]:
         for step in steps:
@@ -327,8 +336,18 @@ class _Line:
         return delta
 
 
-def _may_hold_markup(delta: Delta) -> bool:
-    return may_hold_markup(delta.get("content", "")) or may_hold_markup(delta.get("reasoning", ""))
+def _is_plain(delta: Delta) -> bool:
+    texts = 0
+    for key in _TEXTS:
+        text = delta.get(key)
+        if text is not None:
+            if "<" in text and may_hold_markup(text):
+                return False
+            texts += 1
+    return texts == len(delta)
+
+
+_TEXTS: tuple[Literal["content", "reasoning"], ...] = ("content", "reasoning")
 
 
 _HANDED_OUT: Mapping[Takes, frozenset[str]] = {
@@ -345,14 +364,11 @@ class _Governed:
 
     def __init__(self, practice: Practice, mode: Mode, step: Step, prepared: Prepared) -> None:
         self._practice, self._mode, self._step, self._prepared = practice, mode, step, prepared
-
-    @property
-    def dozes(self) -> bool:
-        return hasattr(self._step, "catch_up")
+        self._dozes = hasattr(step, "catch_up")
 
     @property
     def idle(self) -> bool:
-        return cast(DozingStep, self._step).idle
+        return self._dozes and cast(DozingStep, self._step).idle
 
     def catch_up(self, content: str, reasoning: str) -> None:
         cast(DozingStep, self._step).catch_up(content, reasoning)

@@ -39,6 +39,8 @@ def read_usage(chunk: Chunk) -> Usage | None:
         Only the figures that the host gave, and the one of prompt, completion and total that follows from the other
         two. None where there is none, or all are zero: a placeholder, which must not overwrite real figures.
     """
+    if not _may_hold_usage(chunk):
+        return None
     usage: dict[str, int] = {}
     for block in _blocks(chunk):
         usage = {name: count for name, paths in _PATHS.items() if (count := _largest(block, paths)) is not None}
@@ -116,13 +118,28 @@ _PATHS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
 }
 
 
+def _may_hold_usage(chunk: Chunk) -> bool:
+    """A stream has thousands of chunks, and next to none holds usage."""
+    if chunk.get("usage") is not None or "cached_tokens" in chunk or "x_groq" in chunk:
+        return True
+    choices = chunk.get("choices")
+    for choice in choices if isinstance(choices, list | tuple) else ():
+        if isinstance(choice, dict):
+            if "usage" in choice or "message" in choice:
+                return True
+            delta = choice.get("delta")
+            if isinstance(delta, dict) and "usage" in delta:
+                return True
+    return False
+
+
 def _blocks(chunk: Chunk) -> Iterator[Mapping[str, Any]]:
     """Return every place of ``chunk`` that may be a usage block, the usual one first."""
     if "usage" in chunk:
         yield from _block_of(chunk)
     choices = chunk.get("choices")
     for choice in choices if isinstance(choices, list | tuple) else ():
-        if isinstance(choice, dict):  # a stream has thousands of these, and next to none holds usage
+        if isinstance(choice, dict):
             for place in (choice, choice.get("delta"), choice.get("message")):
                 if isinstance(place, dict) and "usage" in place:
                     yield from _block_of(place)

@@ -236,17 +236,19 @@ class Decoder:
     def chunk(self, delta: Delta) -> ChatGenerationChunk:
         """Return the chunk of one delta; the last one carries the metadata."""
         if len(delta) == 1:  # nearly every delta of a stream is a piece of text and nothing else
-            for kind, texts in self._texts.items():
-                text = delta.get(kind)
-                if isinstance(text, str):
-                    texts.append(text)
+            if "content" in delta:
+                kind, text = "content", delta["content"]
+                message = AIMessageChunk(content=text)
+            elif "reasoning" in delta:
+                kind, text = "reasoning", delta["reasoning"]
+                message = AIMessageChunk(content="", additional_kwargs={REASONING_KEYS[0]: text})
+            else:
+                kind = ""
+            if kind:
+                self._texts[kind].append(text)
+                if kind != self._kind:
                     self._enter(kind)
-                    message = (
-                        AIMessageChunk(content=text)
-                        if kind == "content"
-                        else AIMessageChunk(content="", additional_kwargs={REASONING_KEYS[0]: text})
-                    )
-                    return ChatGenerationChunk(message=message)
+                return ChatGenerationChunk(message=message)
         self._others.append(delta)
         kwargs, metadata, usage = self._fields(delta)
         for fields in (kwargs, metadata):  # a second reply within the call: merged chunks would join both names to one

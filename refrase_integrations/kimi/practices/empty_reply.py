@@ -48,6 +48,13 @@ class _Watch:
         self._reasoned = False
         self._usage: Usage = {}
 
+    idle = True
+
+    def catch_up(self, content: str, reasoning: str) -> None:
+        """Take note that something was said."""
+        self._answered = self._answered or bool(content.strip())
+        self._reasoned = self._reasoned or bool(reasoning.strip())
+
     def feed(self, delta: Delta) -> Sequence[Delta]:
         if not self._answered:
             self._answered = answers(delta)

@@ -81,6 +81,12 @@ class _Stop:
         self._made: list[ToolCall] = []
         self._spoke = False
 
+    idle = True
+
+    def catch_up(self, content: str, reasoning: str) -> None:
+        """Take note that something was said."""
+        self._spoke = self._spoke or bool(content)
+
     def feed(self, delta: Delta) -> Sequence[Delta]:
         self._spoke = self._spoke or bool(delta.get("content"))
         if "tool_calls" not in delta:

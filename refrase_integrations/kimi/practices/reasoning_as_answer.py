@@ -23,6 +23,13 @@ class _Take:
         self._reasoning: list[str] = []
         self._answered = False
 
+    idle = True
+
+    def catch_up(self, content: str, reasoning: str) -> None:
+        """Take note of both: with an answer the reasoning does not count, whichever came first."""
+        self._answered = self._answered or bool(content.strip())
+        self._reasoning.append(reasoning)
+
     def feed(self, delta: Delta) -> Sequence[Delta]:
         if not self._answered:
             self._answered = answers(delta)

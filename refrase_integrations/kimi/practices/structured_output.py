@@ -124,6 +124,16 @@ class _Fit:
         self._answer: str | None = None
         self._others = False
 
+    @property
+    def idle(self) -> bool:
+        """Content is not held."""
+        return self._live
+
+    def catch_up(self, content: str, reasoning: str) -> None:
+        """Remember what was said."""
+        self._content.append(content)
+        self._reasoning.append(reasoning)
+
     def feed(self, delta: Delta) -> Sequence[Delta]:
         kept: dict[str, Any] = dict(delta)
         self._reasoning.append(delta.get("reasoning", ""))

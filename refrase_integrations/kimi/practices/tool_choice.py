@@ -86,6 +86,17 @@ class _Insist:
         self._called = False
         self._seed = prepared.call.salt
 
+    @property
+    def idle(self) -> bool:
+        """Content is not held."""
+        return self._live or (self._called and not self._content)
+
+    def catch_up(self, content: str, reasoning: str) -> None:
+        """Remember what was said."""
+        self._reasoning.append(reasoning)
+        if not self._called:
+            self._content.append(content)
+
     def feed(self, delta: Delta) -> Sequence[Delta]:
         self._seed = str(delta.get("extra", {}).get("id") or self._seed)
         if delta.get("tool_calls"):

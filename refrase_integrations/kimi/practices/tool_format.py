@@ -79,6 +79,16 @@ class _HandBack:
         self._own = False
         self._apart = _spoke_before(prepared.call)
 
+    @property
+    def idle(self) -> bool:
+        """No break has to be put before the next text."""
+        return not self._apart
+
+    def catch_up(self, content: str, reasoning: str) -> None:
+        """Remember what was said, for the next request."""
+        self._said["content"].append(content)
+        self._said["reasoning"].append(reasoning)
+
     def feed(self, delta: Delta) -> Sequence[Delta]:
         for key, said in self._said.items():
             said.append(cast("dict[str, Any]", delta).get(key, ""))

@@ -83,6 +83,11 @@ class _Identify:
         self._seed = prepared.call.salt
         self._position = 0
 
+    idle = True
+
+    def catch_up(self, content: str, reasoning: str) -> None:
+        """Text has no ids."""
+
     def feed(self, delta: Delta) -> Sequence[Delta]:
         seed = delta.get("extra", {}).get("id")
         if seed and isinstance(seed, str):

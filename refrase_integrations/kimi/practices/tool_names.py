@@ -74,6 +74,11 @@ class _Rename:
     def __init__(self, back: Mapping[str, str]) -> None:
         self._back = back
 
+    idle = True
+
+    def catch_up(self, content: str, reasoning: str) -> None:
+        """Text has no names."""
+
     def feed(self, delta: Delta) -> Sequence[Delta]:
         if "tool_calls" not in delta:
             return [delta]

@@ -89,6 +89,13 @@ class _Validate:
         self._content: list[str] = []
         self._reasoning: list[str] = []
 
+    idle = True
+
+    def catch_up(self, content: str, reasoning: str) -> None:
+        """Remember what was said, for a second request."""
+        self._content.append(content)
+        self._reasoning.append(reasoning)
+
     def feed(self, delta: Delta) -> Sequence[Delta]:
         self._content.append(delta.get("content", ""))
         self._reasoning.append(delta.get("reasoning", ""))

@@ -52,6 +52,12 @@ class _Measure:
         self._target = target(prepared.call.practices)[1]
         self._said: list[str] = []
 
+    idle = True
+
+    def catch_up(self, content: str, reasoning: str) -> None:
+        """Take the text to measure."""
+        self._said.append(content)
+
     def feed(self, delta: Delta) -> Sequence[Delta]:
         if "content" in delta:
             self._said.append(delta["content"])
