@@ -214,10 +214,10 @@ def _open(job: _Job) -> tuple[Chunk, Any]:
         job.passage.enter(job.deadline)
     stream = None
     try:
-        client = job.connection.client()
-        timeout = job.timeout(client)
+        transport = job.connection.transport()
+        timeout = job.timeout(transport.client)
         if job.connection.plain_stream:
-            stream = client.post(
+            stream = transport.client.post(
                 PATH,
                 cast_to=object,
                 content=job.content,
@@ -226,7 +226,6 @@ def _open(job: _Job) -> tuple[Chunk, Any]:
                 stream_cls=plain_streams()[0],
             )
         else:
-            transport = job.connection.transport()
             request = transport.request(job.content, timeout.as_dict())
             stream = EventStream(transport.send(request), transport)
         streamed = job.opened(stream, timeout)
@@ -254,11 +253,11 @@ async def _aopen(job: _Job) -> tuple[Chunk, Any]:
         await job.passage.aenter(job.deadline)
     stream: Any = None
     try:
-        client = job.connection.async_client()
-        timeout = job.timeout(client)
+        transport = job.connection.async_transport()
+        timeout = job.timeout(transport.client)
         if job.connection.plain_stream:
             stream = await job.deadline.within(
-                client.post(
+                transport.client.post(
                     PATH,
                     cast_to=object,
                     content=job.content,
@@ -268,7 +267,6 @@ async def _aopen(job: _Job) -> tuple[Chunk, Any]:
                 )
             )
         else:
-            transport = job.connection.async_transport()
             request = transport.request(job.content, timeout.as_dict())
             stream = AsyncEventStream(await job.deadline.within(transport.send(request)), transport)
         streamed = job.opened(stream, timeout)

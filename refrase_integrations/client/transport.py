@@ -23,7 +23,9 @@ class Transport:
     """
 
     def __init__(self, client: Any, http: Any, *, own: bool) -> None:
-        self._client, self._http = client, http  # a client that is forgotten closes the HTTP client under it
+        self.client = client
+        """A client that is forgotten closes the HTTP client under it."""
+        self._http = http
         self._url = f"{str(client.base_url).rstrip('/')}{PATH}"
         # A header that the SDK is told to leave out is no text.
         given = {**client.auth_headers, **client.default_headers}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict
 
 from refrase_integrations.errors import PracticeError, ReplyError
@@ -199,6 +200,11 @@ class Practice:
     leave: Callable[[Body, Call], Edit] | None = None
     """Puts a value into another protocol's terms, once, as the request leaves the house: not idempotent, so it is no
     part of `apply`."""
+
+    @cached_property
+    def setting(self) -> str:
+        """The settings field."""
+        return self.id.replace("-", "_")
 
 
 def unchanged(body: Body) -> Edit:

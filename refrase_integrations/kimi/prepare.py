@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from refrase_integrations.kimi.dialect import Dialect
 from refrase_integrations.kimi.practice import Call, Change, Mode, Practice, Prepared, Reference, messages_of
-from refrase_integrations.kimi.practices import ordered
+from refrase_integrations.kimi.practices import at_work
 from refrase_integrations.kimi.report import Report
 from refrase_integrations.kimi.wire import Body, Message, ToolCall, put
 
@@ -39,14 +39,14 @@ def prepare(call: Call) -> Prepared:
         PracticeError: where a practice refuses the request, or would change it in mode "error".
     """
     body, report = call.body, Report(call.dialect)
-    for practice in ordered(call.scope):
-        mode = call.practices.mode(practice)
-        if mode == "off" or practice.apply is None:
+    for practice, mode in at_work(call.practices, call.scope):
+        if practice.apply is None:
             continue
         edited, changes = practice.apply(body, call)
-        check(practice, mode, changes, call.dialect)
+        if changes:
+            check(practice, mode, changes, call.dialect)
+            report.add(practice, changes, advised=mode == "warn")
         body = body if mode == "warn" else edited
-        report.add(practice, changes, advised=mode == "warn")
     if call.scope == "request":
         body, changes = _wire_form(body, call)
         report.add(WIRE, changes)
@@ -60,9 +60,8 @@ def leaving(prepared: Prepared) -> Body:
         PracticeError: as `prepare`.
     """
     body, call = prepared.body, prepared.call
-    for practice in ordered():
-        mode = call.practices.mode(practice)
-        if mode == "off" or practice.leave is None:
+    for practice, mode in at_work(call.practices):
+        if practice.leave is None:
             continue
         edited, changes = practice.leave(body, call)
         check(practice, mode, changes, call.dialect)
@@ -110,8 +109,8 @@ def _laid_over(ours: Mapping[str, Any], users: Mapping[str, Any], path: str, cha
 
 
 def _plain(message: Message, fields: frozenset[str], part_fields: frozenset[str], changes: list[Change]) -> Message:
-    foreign = [key for key in message if key not in fields]
-    if foreign:
+    if not fields.issuperset(message):
+        foreign = [key for key in message if key not in fields]
         changes.extend(Change("drop", f"message field {key!r}: unknown to this host") for key in foreign)
         message = cast(Message, {key: value for key, value in message.items() if key in fields})
     content = message.get("content")

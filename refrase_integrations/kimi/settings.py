@@ -121,8 +121,11 @@ class Practices(BaseModel):
 
     def over(self, *lower: Practices) -> Practices:
         """Return these settings laid over ``lower`` ones (nearest first), key by key; only keys really given count."""
+        given = [layer for layer in (self, *lower) if layer.model_fields_set]
+        if len(given) < 2:
+            return given[0] if given else self
         merged: dict[str, Any] = {}
-        for layer in (*reversed(lower), self):
+        for layer in reversed(given):
             if layer.everything == "off":
                 merged = {}
             merged.update({name: getattr(layer, name) for name in layer.model_fields_set})
@@ -130,7 +133,9 @@ class Practices(BaseModel):
 
     def mode(self, practice: Practice) -> Mode:
         """Return the mode of a practice under these settings."""
-        chosen: Mode | None = getattr(self, practice.id.replace("-", "_"), None)
+        chosen: Mode | None = self.__dict__.get(practice.setting)
+        if chosen is None and self.__pydantic_extra__:
+            chosen = self.__pydantic_extra__.get(practice.setting)
         return chosen or self.everything or practice.default
 
 

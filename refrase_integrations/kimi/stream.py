@@ -23,7 +23,7 @@ from refrase_integrations.kimi.practice import (
     Step,
     Takes,
 )
-from refrase_integrations.kimi.practices import healing
+from refrase_integrations.kimi.practices import at_work
 from refrase_integrations.kimi.prepare import STOPS, prepare
 from refrase_integrations.kimi.tokenformat import may_hold_markup
 from refrase_integrations.kimi.usage import add_usage, latest_usage, read_usage
@@ -405,11 +405,8 @@ class _Governed:
 
 def _steps(prepared: Prepared) -> list[_Governed]:
     steps = []
-    for practice in healing():
-        mode = prepared.call.practices.mode(practice)
-        if mode == "off" or practice.heal is None:
-            continue
-        step = practice.heal(prepared)
+    for practice, mode in reversed(at_work(prepared.call.practices)):  # what was done last is undone first
+        step = practice.heal(prepared) if practice.heal is not None else None
         if step is not None:
             steps.append(_Governed(practice, mode, step, prepared))
     return steps

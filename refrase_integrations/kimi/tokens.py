@@ -224,8 +224,7 @@ def exact(path: str | Path | None = None) -> Vocabulary | None:
     """
     if path is not None:
         return _load(_model_file(Path(path)))
-    named = os.environ.get(_VARIABLE)
-    return _search(named or None, str(_hub()))
+    return _search(*map(os.environ.get, (_VARIABLE, *_PLACES)))
 
 
 def counter(path: str | Path | None = None) -> TokenCounter:
@@ -309,12 +308,13 @@ def _long_runs() -> re.Pattern[str]:
 
 
 @lru_cache(maxsize=16)
-def _search(named: str | None, hub: str) -> Vocabulary | None:
+def _search(named: str | None, *places: str | None) -> Vocabulary | None:
+    """Look in the file or directory that is named, then where huggingface_hub keeps downloaded models."""
     try:
         import tiktoken  # noqa: F401
     except ImportError:
         return None
-    found = sorted(Path(hub).glob("models--moonshotai--Kimi-K[23]*/snapshots/*/tiktoken.model"))
+    found = sorted(_hub(*places).glob("models--moonshotai--Kimi-K[23]*/snapshots/*/tiktoken.model"))
     for path in ([Path(named)] if named else []) + found:
         try:
             return _load(_model_file(path))
@@ -323,12 +323,14 @@ def _search(named: str | None, hub: str) -> Vocabulary | None:
     return None
 
 
-def _hub() -> Path:
-    """Return the directory in which huggingface_hub keeps downloaded models."""
-    if hub := os.environ.get("HF_HUB_CACHE"):
+_PLACES = ("HF_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME", "HOME")
+
+
+def _hub(hub: str | None, home: str | None, cache: str | None, _: str | None) -> Path:
+    """Return the directory in which huggingface_hub keeps downloaded models, from the values of `_PLACES`."""
+    if hub:
         return Path(hub).expanduser()
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(home).expanduser() / "hub"
+    return Path(home or Path(cache or "~/.cache") / "huggingface").expanduser() / "hub"
 
 
 def _model_file(path: Path) -> Path:

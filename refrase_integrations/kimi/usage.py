@@ -154,14 +154,15 @@ def _block_of(place: Any) -> Iterator[Mapping[str, Any]]:
 
 def _largest(block: Mapping[str, Any], paths: tuple[tuple[str, ...], ...]) -> int | None:
     """Return the largest count at ``paths``: a host that fills one of two spellings leaves 0 in the other."""
-    counts = [count for path in paths if (count := _count(_at(block, path))) is not None]
-    return max(counts, default=None)
-
-
-def _at(block: Any, path: tuple[str, ...]) -> Any:
-    for key in path:
-        block = block.get(key) if isinstance(block, Mapping) else None
-    return block
+    largest: int | None = None
+    for key, *inner in paths:
+        value = block.get(key)
+        if inner:
+            value = value.get(inner[0]) if isinstance(value, Mapping) else None
+        count = None if value is None else _count(value)
+        if count is not None and (largest is None or count > largest):
+            largest = count
+    return largest
 
 
 def _completed(usage: dict[str, int]) -> dict[str, int]:

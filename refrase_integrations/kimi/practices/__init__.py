@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from refrase_integrations.errors import ConfigurationError
-from refrase_integrations.kimi.practice import Practice, Scope
+from refrase_integrations.kimi.practice import Mode, Practice, Scope
 from refrase_integrations.kimi.practices import (
     anthropic_temperature,
     concise_prompt,
@@ -34,6 +36,9 @@ from refrase_integrations.kimi.practices import (
     verbosity,
     vision,
 )
+
+if TYPE_CHECKING:
+    from refrase_integrations.kimi.settings import Practices
 
 ORDER: tuple[Practice, ...] = tuple(
     module.PRACTICE
@@ -69,7 +74,6 @@ ORDER: tuple[Practice, ...] = tuple(
 """Requests are prepared in this order; replies are healed in the reverse, so what is done last is undone first."""
 
 _lock = threading.Lock()
-_order: tuple[Practice, ...] = ORDER
 
 
 def ordered(scope: Scope = "request") -> tuple[Practice, ...]:
@@ -77,9 +81,29 @@ def ordered(scope: Scope = "request") -> tuple[Practice, ...]:
     return _order if scope == "request" else tuple(practice for practice in _order if practice.scope == scope)
 
 
-def healing() -> tuple[Practice, ...]:
-    """Return the practices in the order in which they heal a reply."""
-    return tuple(reversed(_order))
+def at_work(practices: Practices, scope: Scope = "request") -> tuple[tuple[Practice, Mode], ...]:
+    """Return the practices that are not off under these settings, each with its mode, in the order of the request."""
+    return _at_work(practices, scope, _order)
+
+
+class _Order(tuple[Practice, ...]):
+    """An order that is compared and hashed as the object that it is."""
+
+    __slots__ = ()
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+_order = _Order(ORDER)
+
+
+@lru_cache(maxsize=256)
+def _at_work(practices: Practices, scope: Scope, order: _Order) -> tuple[tuple[Practice, Mode], ...]:
+    acting = [practice for practice in order if scope in ("request", practice.scope)]
+    modes = [(practice, practices.mode(practice)) for practice in acting]
+    return tuple((practice, mode) for practice, mode in modes if mode != "off")
 
 
 def known_ids() -> frozenset[str]:
@@ -110,7 +134,7 @@ def register_practice(practice: Practice, *, after: str) -> None:
         if after not in ids:
             raise ConfigurationError(f"register_practice: after={after!r} is unknown; known: {', '.join(ids)}")
         place = ids.index(after) + 1
-        _order = (*_order[:place], practice, *_order[place:])
+        _order = _Order((*_order[:place], practice, *_order[place:]))
 
 
 def unregister_practice(practice_id: str) -> None:
@@ -123,4 +147,4 @@ def unregister_practice(practice_id: str) -> None:
     with _lock:
         if practice_id not in {p.id for p in _order} or practice_id in {p.id for p in ORDER}:
             raise ConfigurationError(f"unregister_practice: no practice of your own is called {practice_id!r}")
-        _order = tuple(practice for practice in _order if practice.id != practice_id)
+        _order = _Order(practice for practice in _order if practice.id != practice_id)

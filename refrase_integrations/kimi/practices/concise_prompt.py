@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from refrase_integrations.kimi.lines import own_lines
 from refrase_integrations.kimi.memo import Memo, digest
 from refrase_integrations.kimi.messages import map_messages, with_fields
-from refrase_integrations.kimi.practice import Call, Change, Edit, Practice, Reference, unchanged
+from refrase_integrations.kimi.practice import Call, Change, Edit, Practice, Reference, messages_of, unchanged
 from refrase_integrations.kimi.prompt.compact import compact_prompt
 from refrase_integrations.kimi.prompt.lint import REFRASE, Finding, lint_prompt
 from refrase_integrations.kimi.prompt.pasted import put_back, set_aside
@@ -44,9 +45,11 @@ _seen: Memo[_Seen] = Memo(512)
 
 def apply(body: Body, call: Call) -> Edit:
     """Look at every system message; user text is never touched, nor are documents that a retriever pasted in."""
+    if not any(message.get("role") == "system" for message in messages_of(body)):
+        return unchanged(body)
     limits = call.practices.prompt_thresholds
-    tools = tuple((tool.get("function") or {}).get("name", "") for tool in body.get("tools") or ())
-    surroundings = digest([limits.model_dump_json(), [*tools], call.dialect.vision])
+    tools = tuple(str((tool.get("function") or {}).get("name", "")) for tool in body.get("tools") or ())
+    surroundings = _surroundings(limits, tools, call.dialect.vision)
     changes: list[Change] = []
 
     def look(text: str) -> str:
@@ -77,6 +80,11 @@ def _part(part: Any, look: Any) -> Any:
         return part
     text = look(part["text"])
     return part if text == part["text"] else {**part, "text": text}
+
+
+@lru_cache(maxsize=64)
+def _surroundings(limits: PromptThresholds, tools: tuple[str, ...], vision: bool) -> str:
+    return digest([limits.model_dump_json(), [*tools], vision])
 
 
 def _look(text: str, limits: PromptThresholds, tools: Sequence[str], *, vision: bool) -> _Seen:

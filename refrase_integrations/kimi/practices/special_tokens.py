@@ -43,7 +43,8 @@ def apply(body: Body, call: Call) -> Edit:
 
 def heal(prepared: Prepared) -> Step | None:
     """Restore control tokens in the reply where the request carried neutralised ones."""
-    carried = any(restore(text) != text for message in messages_of(prepared.body) for text in _texts(message))
+    texts = (text for message in messages_of(prepared.body) for text in _texts(message) if "~" in text)
+    carried = any(restore(text) != text for text in texts)
     return _Restore() if carried else None
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, cast
 
+from refrase_integrations.kimi.dialect import Dialect
 from refrase_integrations.kimi.practice import Call, Change, Edit, Practice, Reference, unchanged
 from refrase_integrations.kimi.wire import Body
 
@@ -26,6 +28,8 @@ def wish(*bodies: Mapping[str, Any]) -> bool | None:
         True or False where one of the known switches says so, None where none does. The first body wins.
     """
     for body in bodies:
+        if not body:
+            continue
         for path in _SWITCHES:
             value = _at(body, path)
             if isinstance(value, bool):
@@ -44,24 +48,31 @@ def apply(body: Body, call: Call) -> Edit:
         state = "always on" if dialect.thinking else "not available"
         changes.append(Change("advise", f"thinking={call.thinking} asked, but on this model it is {state}"))
     edited = cast(dict[str, Any], body)
-    kept = frozenset(_paths(dialect.thinking_patch))
-    others = sorted(dialect.thinking_keys - kept)
-    for key in others:
-        path = tuple(key.split("."))
+    others = _others(dialect)
+    for key, path in others:
+        if path[0] not in edited:
+            continue
         value = _at(edited, path)
         if value is not None:
             edited = _removed(edited, path)
             same = wish(body) in (None, dialect.thinking) and path != ("reasoning_effort",)
             changes.append(Change("encode" if same else "drop", f"{key}={_short(value)}: not this host's switch"))
-    own = [key for key in others if _at(call.extra, tuple(key.split("."))) is not None]
+    own = [key for key, path in others if _at(call.extra, path) is not None] if call.extra else []
     if own:
         changes.append(Change("advise", f"extra_body sets {', '.join(own)}: not this host's switch"))
     if own and call.thinking is None:  # one switch only, and the user's goes out in any case
         return Edit(cast(Body, edited), changes)
     patched = _patched(edited, dialect.thinking_patch, dialect.thinking_keys)
-    if patched != edited:
+    if any(patched[key] != edited.get(key) for key in dialect.thinking_patch):
         changes.append(Change(_kind(edited, dialect.thinking_patch), f"switch: {_short(dialect.thinking_patch)}"))
     return Edit(cast(Body, patched), changes) if changes else unchanged(body)
+
+
+@lru_cache(maxsize=512)
+def _others(dialect: Dialect) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Return the switches that are not this dialect's, dotted and as paths."""
+    others = dialect.thinking_keys - frozenset(_paths(dialect.thinking_patch))
+    return tuple((key, tuple(key.split("."))) for key in sorted(others))
 
 
 def _kind(body: Mapping[str, Any], patch: Mapping[str, Any]) -> Any:
@@ -70,9 +81,9 @@ def _kind(body: Mapping[str, Any], patch: Mapping[str, Any]) -> Any:
 
 
 def _at(body: Mapping[str, Any], path: tuple[str, ...]) -> Any:
-    value: Any = body
-    for key in path:
-        if not isinstance(value, Mapping):
+    value: Any = body.get(path[0])
+    for key in path[1:]:
+        if value is None or not isinstance(value, Mapping):
             return None
         value = value.get(key)
     return value
