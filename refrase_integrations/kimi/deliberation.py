@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple
@@ -56,7 +56,8 @@ def decide(body: Body, dialect: Dialect) -> Decision:
     """Decide whether the model is to think in this call.
 
     Only the current user turn decides, so that the answer stays what it was while its tools are called; where the model
-    has thought in this turn already, it goes on. Everything before, and every message's form, has no part in it.
+    has thought in this turn already, it goes on. A bare go-ahead ("yes, do it") stands for the user's last turn that
+    said something. What the model, its tools and the app said has no part in it.
 
     Args:
         body: the request in the user's form.
@@ -67,21 +68,24 @@ def decide(body: Body, dialect: Dialect) -> Decision:
     effort = body.get("reasoning_effort")
     if effort is not None:
         return Decision(effort != "none", "reasoning_effort is given")
-    turn, since = _turn(messages_of(body))
+    turns, since = _turns(messages_of(body))
     if any(message.get(key) is not None for message in since for key in _REASONED):
         return Decision(True, "it has thought in this turn already")
-    return Decision(*needs_thinking(turn))
+    return Decision(*needs_thinking(turns[-1] if turns else "", turns[:-1]))
 
 
-def _turn(messages: list[Message]) -> tuple[str, list[Message]]:
-    """Return the text of the current user turn, and the messages that came after it."""
-    users = [n for n, message in enumerate(messages) if message.get("role") == "user" and not _within(message)]
-    if not users:
-        return "", []
-    first = last = users[-1]
-    while first - 1 in users:
-        first -= 1
-    return "\n".join(text_of(message.get("content")) for message in messages[first : last + 1]), messages[last + 1 :]
+def _turns(messages: list[Message]) -> tuple[list[str], list[Message]]:
+    """Return the texts of the user's turns, and the messages that came after the current one."""
+    turns, since, goes_on = list[str](), list[Message](), False
+    for message in messages:
+        if message.get("role") != "user" or _within(message):
+            since.append(message)
+            goes_on = False
+            continue
+        text = text_of(message.get("content"))
+        turns.append(f"{turns.pop()}\n{text}" if goes_on else text)
+        since, goes_on = [], True
+    return turns, since
 
 
 def _within(message: Message) -> bool:
@@ -90,17 +94,25 @@ def _within(message: Message) -> bool:
     return is_nudge(text) or _OBSERVATION.match(text) is not None
 
 
-def needs_thinking(text: str) -> Verdict:
+def needs_thinking(text: str, earlier: Sequence[str] = ()) -> Verdict:
     """Judge whether thinking pays for a turn.
 
-    Rules over word lists (``deliberation.toml``), English and Chinese, in this order. Easy: small talk, a wish for no
-    thinking, work on a given text that is not code. Hard: code, mathematics, planning, judgement, puzzles, several
-    steps or parts, length, a wish for care. Easy: short questions and orders. Hard: what is left.
+    Rules over word lists (``deliberation.toml``), English and Chinese. A greeting, thanks or a yes in front of the rest
+    is left out: small talk is what holds nothing else, and a bare go-ahead is judged by the turn that it answers. Then,
+    in this order. Easy: a wish for no thinking, work on a given text that is not code. Hard: code, mathematics,
+    planning, judgement, puzzles, several steps or parts, length, a wish for care. Easy: short questions and orders.
+    Hard: what is left.
 
     Args:
         text: what the user says in this turn.
+        earlier: the user's turns before it, oldest first.
     """
-    words = asked(text)
+    whole = asked(text)
+    words, kinds = _without_openings(whole)
+    if whole and not words:
+        if not kinds & {"assent", "go"} or (kinds >= {"assent", "greeting"} and "go" not in kinds):
+            return Verdict(False, "small talk")
+        return _go_ahead(earlier)
     seen = [signal for signal in _signals() if signal.pattern.search(words)]
     found = {signal.kind: signal.reason for signal in reversed(seen)}
     if "easy" in found:
@@ -124,6 +136,27 @@ def needs_thinking(text: str) -> Verdict:
     return Verdict(True, "not known as easy")
 
 
+def _go_ahead(earlier: Sequence[str]) -> Verdict:
+    """Judge a turn that only says yes: by the last turn before it that says more."""
+    for text in reversed(earlier):
+        if _without_openings(asked(text))[0]:
+            verdict = needs_thinking(text)
+            return Verdict(verdict.needed, f"a go-ahead for: {verdict.reason}")
+    return Verdict(False, "small talk") if earlier else Verdict(True, "not known as easy")
+
+
+def _without_openings(words: str) -> tuple[str, set[str]]:
+    """Return what stands behind the openings of a turn, and the kinds of these where nothing does."""
+    at = rest = 0
+    kinds = set[str]()
+    while opening := _openings().match(words, at):
+        at = opening.end()
+        kinds |= {kind for kind, said in opening.groupdict().items() if said and kind != "border"}
+        if opening["greeting"] or opening["border"].strip():
+            rest = at
+    return ("", kinds) if at == len(words) else (words[rest:], set())
+
+
 def _width(text: str) -> int:
     return len(text) + len(_HAN.findall(text))
 
@@ -135,6 +168,17 @@ class _Signal(NamedTuple):
 
 
 @cache
+def _table() -> Mapping[str, Any]:
+    return tomllib.loads((files(__package__) / "deliberation.toml").read_text(encoding="utf-8"))
+
+
+@cache
 def _signals() -> tuple[_Signal, ...]:
-    table: Mapping[str, Any] = tomllib.loads((files(__package__) / "deliberation.toml").read_text(encoding="utf-8"))
-    return tuple(_Signal(entry["kind"], entry["reason"], pattern(entry)) for entry in table["signals"])
+    return tuple(_Signal(entry["kind"], entry["reason"], pattern(entry)) for entry in _table()["signals"])
+
+
+@cache
+def _openings() -> re.Pattern[str]:
+    """Return a pattern for one opening, in the group of its kind, and what parts it from the next."""
+    kinds = "|".join(f"(?P<{kind}>{pattern(entry).pattern})" for kind, entry in _table()["openings"].items())
+    return re.compile(rf"(?:{kinds})(?P<border>[\s,.;:!?~…、—-]*)")

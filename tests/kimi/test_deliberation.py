@@ -17,26 +17,83 @@ HARD, EASY = "Prove that the square root of 2 is irrational.", "What is the capi
 
 
 def share(part: str, label: str, language: str) -> float:
-    """Return the part of the labelled turns that are judged as labelled."""
-    turns = [
-        text.replace("\\n", "\n") for which, what, said, text in ROWS if (which, what, said) == (part, label, language)
-    ]
-    assert len(turns) >= 15
-    return sum(bool(needs_thinking(turn)) is (label == "hard") for turn in turns) / len(turns)
+    """Return the part of the labelled turns that are judged as labelled; a row may hold the user's turns before it."""
+    rows = [turns for which, what, said, *turns in ROWS if (which, what, said) == (part, label, language)]
+    assert len(rows) >= 15
+    right = 0
+    for turns in rows:
+        answer = message("assistant", "Shall I go on?")
+        talk = [one for turn in turns for one in (message("user", turn.replace("\\n", "\n")), answer)]
+        right += decided(*talk[:-1]) is (label == "hard")
+    return right / len(rows)
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
-@pytest.mark.parametrize(("label", "fit", "held"), [("hard", 0.97, 0.85), ("easy", 0.97, 0.65)])
-def test_labelled_turns(language: str, label: str, fit: float, held: float) -> None:
-    """A hard turn taken for an easy one costs the answer, an easy one taken for a hard one some seconds."""
-    assert share("fit", label, language) >= fit
-    assert share("held", label, language) >= held
+@pytest.mark.parametrize(
+    ("part", "label", "least"),
+    [
+        ("fit", "hard", 0.97),
+        ("fit", "easy", 0.97),
+        ("held", "hard", 0.85),
+        ("held", "easy", 0.65),
+        ("reply", "hard", 0.9),
+        ("reply", "easy", 0.9),
+    ],
+)
+def test_labelled_turns(part: str, label: str, language: str, least: float) -> None:
+    """A hard turn taken for an easy one costs the answer, an easy one taken for a hard one some seconds.
+
+    "held" and "reply" (turns that open with a greeting, thanks or a yes, or say nothing else) were written before the
+    rules that they measure.
+    """
+    assert share(part, label, language) >= least
 
 
 def test_the_labelled_turns_are_half_chinese() -> None:
     languages = [row[2] for row in ROWS]
     assert 0.45 < languages.count("zh") / len(languages) < 0.55
-    assert len({row[3] for row in ROWS}) == len(ROWS) >= 60
+    assert len({tuple(row[3:]) for row in ROWS}) == len(ROWS) >= 60
+
+
+@pytest.mark.parametrize(
+    "yes", ["yes", "Yes, go ahead.", "ok, do it", "Continue.", "Sure!", "继续", "好的，做吧", "是的", "Great.", "No."]
+)
+class TestGoAhead:
+    """A turn that only says yes is judged by what it says yes to."""
+
+    def test_it_is_judged_by_the_turn_before_it(self, yes: str) -> None:
+        for turn, wanted in ((HARD, True), (EASY, False)):
+            asked = [message("user", turn), message("assistant", "Shall I?")]
+            assert decided(*asked, message("user", yes)) is wanted
+            thanks = [message("user", "Thanks!"), message("assistant", "Shall I go on?")]
+            assert decided(*asked, *thanks, message("user", yes), CALLED, RESULT) is wanted
+            assert needs_thinking(yes, [turn]).reason == f"a go-ahead for: {needs_thinking(turn).reason}"
+
+    def test_it_is_nothing_by_itself(self, yes: str) -> None:
+        """What it answers may have been trimmed away."""
+        assert needs_thinking(yes) == (True, "not known as easy")
+        assert needs_thinking(yes, ["Hello."]) == (False, "small talk")
+
+
+@pytest.mark.parametrize(
+    ("turn", "wanted"),
+    [
+        ("Thanks! Now prove it.", True),
+        ("Thanks, but the build still fails", True),
+        ("Thanks for fixing it but it still fails", True),
+        ("hi my server is down", True),
+        ("thanks to the cache it is fast", True),
+        ("Thank you for your help!", False),
+        ("ok thanks", False),
+        ("No, thank you.", False),
+        ("谢谢，不过编译还是失败", True),
+        ("你好帮我看看这个证明", True),
+        ("好的，谢谢", False),
+        ("谢谢你的帮助", False),
+    ],
+)
+def test_a_greeting_or_thanks_decide_only_where_nothing_else_is_said(turn: str, wanted: bool) -> None:
+    assert bool(needs_thinking(turn, [HARD])) is wanted
 
 
 @pytest.mark.parametrize(
