@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import time
@@ -94,6 +95,8 @@ CAUSES: tuple[Cause, ...] = (
 """First match wins; what no row knows is the host's own failure (5xx, 409, 425, 499, none) or a refusal (the rest).
 Sources: platform.kimi.ai/docs/api/errors (copy of 2026-08-18), and the issues named in the tests of each row."""
 
+_RAISED = re.compile(r"[\w.]*(?:Error|Exception|Refused|Missing|Overloaded|Exceeded|NotFound|Key|Limited)\b[^:]*:")
+_STATUS = re.compile(r"(?:\bHTTP(?:/[\d.]+)?[ :]|[Ss]tatus(?: ?code)?[\"': ]+|[Cc]ode[\"': ]+|^)\s*([45]\d\d)\b")
 _OWN_FAILURE = (408, 409, 425, 499)
 _WAIT_TOLD = re.compile(r"try again (?:after|in) (\d+(?:\.\d+)?) ?s", re.IGNORECASE)
 _KEY_LIKE = re.compile(r"\b(?:sk|rk|pk|hf|gsk|nvapi)[-_][\w*.-]{6,}|(?<=bearer )\S+", re.IGNORECASE)
@@ -225,6 +228,29 @@ def meaning(error: Exception) -> type[HostError] | None:
     said = _Said.of(getattr(error, "body", None))
     words = said.message or str(error)
     return _cause(status, f"{said.type} {said.code} {words[:_READ]}".lower())
+
+
+def pasted(text: str) -> tuple[int | None, object] | None:
+    """Read an error as people paste it: an error body, or what an SDK, a log or this package printed.
+
+    Returns:
+        The HTTP status, where it is told, and the answer, for `answered`; None where the text says nothing.
+    """
+    text = text.strip()
+    lines = [line.strip() for line in text.splitlines() if _RAISED.match(line.strip())]
+    said = lines[-1] if lines else text  # a traceback ends with what was raised
+    status = _STATUS.search(said)
+    payload: object = said
+    inside = said[said.index("{") : said.rindex("}") + 1] if "{" in said and "}" in said[said.index("{") :] else ""
+    for read in (json.loads, ast.literal_eval):  # an SDK prints the body as a Python dict
+        try:
+            payload = read(inside)
+            break
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    if not said:
+        return None
+    return (int(status[1]) if status else None), payload
 
 
 class _Said(NamedTuple):
