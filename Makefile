@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PEERS := .venv-peers
+PEERS := langchain llamaindex
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test peers lint types bench clean
+.PHONY: install demo test peers $(PEERS:%=peers-%) lint types bench clean
 
 # The demo needs less than the checks do: it installs only what it runs.
 $(VENV)/.demo: pyproject.toml
@@ -31,14 +31,16 @@ lint: $(VENV)/.dev
 test: lint
 	$(BIN)/python -m pytest -n 2
 
-# Models of other makers that need another line of the openai SDK than the rest: in an environment of their own.
-$(PEERS)/.made: pyproject.toml tests/peers/requirements.txt
-	test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
-	$(PEERS)/bin/python -m pip install --quiet --editable ".[llamaindex,simulator]" -r tests/peers/requirements.txt
+# Models of other makers, one environment for each framework: they need other lines of the openai SDK and of pydantic.
+$(PEERS:%=.venv-peers-%/.made): .venv-peers-%/.made: pyproject.toml tests/peers/%/requirements.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --requirement tests/peers/$*/requirements.txt
 	touch $@
 
-peers: $(PEERS)/.made
-	$(PEERS)/bin/python -m pytest -o addopts="-q --strict-markers --import-mode=importlib" tests/peers
+$(PEERS:%=peers-%): peers-%: .venv-peers-%/.made
+	REFRASE_PEERS=1 $(<D)/bin/python -m pytest -n 2 -o addopts="-q --strict-markers --import-mode=importlib --disable-warnings" tests/peers/$*
+
+peers: $(PEERS:%=peers-%)
 
 # Every benchmark; those that miss a peer make the environment of benchmarks/peers.txt and go on in it.
 bench: $(VENV)/.dev

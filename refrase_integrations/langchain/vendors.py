@@ -1,7 +1,7 @@
 """What is known of other packages' chat models: which model they are, where they send it, what they let through.
 
-Read from the packages' own source, in the releases that ``tests/langchain/test_vendors.py`` names. A class that is not
-listed is read by the usual attribute names, and handed LangChain's standard arguments.
+Read from the packages' own source; ``make peers`` tries them. A class that is not listed is read by the usual attribute
+names, and handed LangChain's standard arguments.
 """
 
 from __future__ import annotations

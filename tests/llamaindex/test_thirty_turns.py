@@ -1,7 +1,7 @@
 """The headline: two thinking agents that hand over to one another, 30 turns with parallel tools, their `Context` saved
 and restored after each, the process restarted in the middle, without one 400.
 
-`tests/peers/test_openai_like_fails.py` has the same agents on a generic LLM, which fail.
+`tests/peers/llamaindex/test_openai_like_fails.py` has the same agents on a generic LLM, which fail.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`with_kimi_practices` around LLMs that it knows nothing of: LlamaIndex's own mocks, and one that a user wrote.
 
-Those of other packages are in tests/peers/test_wrapper.py.
+Those of other packages are in tests/peers/llamaindex/test_wrapper.py.
 """
 
 from __future__ import annotations

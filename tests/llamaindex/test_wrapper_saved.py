@@ -1,6 +1,6 @@
 """A wrapped LLM in a pickle, a dict, a copy or a log: canaries in every place that may hold a key; what is found again.
 
-LLMs of other packages are in tests/peers/test_wrapper.py.
+LLMs of other packages are in tests/peers/llamaindex/test_wrapper.py.
 """
 
 from __future__ import annotations

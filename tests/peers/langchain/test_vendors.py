@@ -1,15 +1,14 @@
 """The chat models of other packages, wrapped: which model and host they tell, and what reaches the wire.
 
-Each test runs where the package is installed, in any environment that has this one:
-``pip install langchain-groq langchain-fireworks langchain-together langchain-openrouter langchain-deepseek
-langchain-nvidia-ai-endpoints langchain-litellm langchain-aws``. Last seen with langchain-openai 1.7.4, -anthropic
-1.7.10, -groq 1.1.3, -fireworks 1.7.1, -together 0.4.0, -openrouter 0.2.9, -deepseek 1.1.1, -nvidia-ai-endpoints 1.5.0,
--litellm 0.11.2 (litellm 1.110.2), -aws 1.9.1.
+`make peers` runs them with every package; elsewhere each test runs where its package is installed. Last seen with
+langchain-openai 1.7.4, -anthropic 1.7.10, -groq 1.1.3, -fireworks 1.7.1, -together 0.4.0, -openrouter 0.2.9, -deepseek
+1.1.1, -nvidia-ai-endpoints 1.5.0, -litellm 0.11.2 (litellm 1.110.2), -aws 1.9.1.
 """
 
 from __future__ import annotations
 
 import json
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,7 +22,9 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage
 
 from refrase_integrations.errors import ConfigurationError
+from refrase_integrations.kimi.catalogue import find_host
 from refrase_integrations.langchain import ChatKimi, with_kimi_practices
+from refrase_integrations.langchain.vendors import model_name_of
 from refrase_integrations.simulator import KimiSimulator
 from tests.conversations import MODES, ask
 
@@ -93,7 +94,7 @@ def vendor(request: Any, monkeypatch: pytest.MonkeyPatch) -> Vendor:
 
 
 def built(vendor: Vendor, **fields: Any) -> BaseChatModel:
-    module = pytest.importorskip(vendor.package.replace("-", "_"), reason=f"pip install {vendor.package}")
+    module = pytest.importorskip(vendor.package.replace("-", "_"), reason="`make peers` runs this")
     model: BaseChatModel = getattr(module, vendor.name)(**vendor.fields, **fields)
     return model
 
@@ -177,6 +178,25 @@ def test_an_agent(vendor: Vendor) -> None:
     assert "sunny in Paris" in state["messages"][-1].text
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_pickle_finds_the_key_of_its_host(vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> None:
+    with KimiSimulator(vendor.persona, api_key="sk-from-environment") as simulator:
+        host = vendor.host if vendor.host not in (None, "generic") else vendor.persona
+        fields = {**vendor.address(simulator.base_url), "api_key": "sk-canary-4711", "name": "mine"}
+        module = pytest.importorskip(vendor.package.replace("-", "_"), reason="`make peers` runs this")
+        inner = getattr(module, vendor.name)(**{**vendor.fields, **fields})
+        frozen = pickle.dumps(with_kimi_practices(inner, host=host))
+        assert b"canary" not in frozen
+        for name in find_host(host).endpoint.key_env:
+            monkeypatch.setenv(name, "sk-from-environment")
+        again = pickle.loads(frozen)
+        assert (type(again.inner), again.inner.name, again.model_name) == (type(inner), "mine", model_name_of(inner))
+        if vendor.name == "ChatGroq":  # what leads it here is an HTTP client of the user's own, which no pickle carries
+            assert again.inner.groq_api_key.get_secret_value() == "sk-from-environment"
+        elif find_host(host).endpoint.key_env:
+            assert again.invoke("Say exactly: hi").text == "hi"
+
+
 # -- Amazon Bedrock: another protocol --------------------------------------------------------------------
 
 
@@ -223,7 +243,7 @@ def converse(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, list[Any]]]
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["ChatBedrockConverse", "ChatBedrock"])
 def test_bedrock(name: str, converse: tuple[str, list[Any]]) -> None:
-    pytest.importorskip("langchain_aws", reason="pip install langchain-aws")
+    pytest.importorskip("langchain_aws", reason="`make peers` runs this")
     kind = getattr(import_module("langchain_aws"), name)
     fields = {"beta_use_converse_api": True} if name == "ChatBedrock" else {}
     told = with_kimi_practices(kind(model="moonshot.kimi-k2-thinking", **fields))
@@ -237,6 +257,8 @@ def test_bedrock(name: str, converse: tuple[str, list[Any]]) -> None:
     assert first.response_metadata["finish_reason"] == "tool_calls"
     second = model.invoke(["?", first, {"role": "tool", "content": "Sunny.", "tool_call_id": call["id"]}])
     assert (second.text, second.usage_metadata["total_tokens"]) == ("Sunny.", 15)
+    again = pickle.loads(pickle.dumps(model.bound)).inner  # type: ignore[attr-defined]
+    assert (type(again), again.endpoint_url, again.temperature) == (kind, url, 0.1)
     for body in seen:
         assert body["inferenceConfig"]["temperature"] == 1.0
         assert body["inferenceConfig"]["maxTokens"] >= 16_000
