@@ -19,6 +19,8 @@ _PAST = 4  # weighs against a question that names a year which the model knows
 _AHEAD = 10  # years after the last known one that count as recent where nobody says what year it is
 _YEAR = re.compile(r"(?<![\d.,$€£¥/-])(1\d{3}|20\d{2})(?![\d,.]?\d|[-/]\d)")
 _WORD = re.compile(r"[a-z]+|[一-鿿]+|\d+")
+_QUESTION = re.compile(r"[?？]")
+_END = 3  # characters: a question mark, and what may stand behind it
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
@@ -38,8 +40,8 @@ def needs_fresh_data(text: str, now: datetime | None = None) -> Verdict:
     """Judge whether a right answer may have changed since the model was trained.
 
     Rules over word lists (``freshness.toml``), English and Chinese: what is asked for, words of time, and what speaks
-    against it (history, explanations; code, fiction, arithmetic and given texts decide alone). Measured on questions
-    written for it by ``python -m benchmarks freshness``.
+    against it (history, explanations; code, fiction, arithmetic and given texts decide alone). A statement asks for
+    nothing. Measured on questions written for it by ``python -m benchmarks freshness``.
 
     Args:
         text: the question. In a text of more than 800 characters only the beginning and the end are read.
@@ -51,7 +53,7 @@ def needs_fresh_data(text: str, now: datetime | None = None) -> Verdict:
     """
     words = asked(text)
     seen = _seen(words)
-    if any(signal.kind == "task" for signal in seen):
+    if any(signal.kind == "task" for signal in seen) or _states(text, words):
         return Verdict(False)
     topic = max((signal for signal in seen if signal.kind == "topic"), key=_weight, default=None)
     time = max((signal for signal in seen if signal.kind == "time"), key=_weight, default=None)
@@ -110,6 +112,13 @@ def _seen(text: str) -> list[_Signal]:
     return [signal for signal in _data().signals if signal.pattern.search(text)]
 
 
+def _states(text: str, words: str) -> bool:
+    """Tell whether a text tells something and asks for nothing."""
+    form = _data()
+    asks = _QUESTION.search(words) or _QUESTION.search(text[-_END:]) or form.asks.search(words)
+    return not asks and form.states.search(words) is not None
+
+
 def _years(text: str, now: datetime | None) -> tuple[bool, bool]:
     """Return whether the text names a year that the model cannot know well, and one that it knows."""
     known = _data().known_through
@@ -141,6 +150,8 @@ class _Data(NamedTuple):
     known_through: int
     searching: tuple[str, ...]
     signals: tuple[_Signal, ...]
+    asks: re.Pattern[str]
+    states: re.Pattern[str]
     names: re.Pattern[str]
     phrases: re.Pattern[str]
     verbs: re.Pattern[str]
@@ -159,5 +170,6 @@ def _data() -> _Data:
         table["known_through"],
         tuple(table["searching"]),
         tuple(signals),
+        *(pattern(table["form"][key]) for key in ("asks", "states")),
         *(re.compile("|".join(tools[key])) for key in ("names", "phrases", "verbs", "never")),
     )

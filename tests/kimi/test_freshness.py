@@ -32,6 +32,7 @@ CLASSES = {
     "arithmetic",
     "fiction",
     "small talk",
+    "statements",
 }
 
 
@@ -104,6 +105,32 @@ class TestVerdict:
     def test_nothing_is_needed(self, text: str) -> None:
         assert needs_fresh_data(text) == Verdict(False, None)
         assert not needs_fresh_data(text)
+
+    @pytest.mark.parametrize(
+        ("told", "asked_too"),
+        [
+            ("The weather in Paris is clear and mild.", "Is it so in Rome today?"),
+            ("The Lakers won last night, and my brother is happy.", "Who scored?"),
+            ("今天巴黎天气很好，我们去公园走了走。", "明天会下雨吗"),
+            ("我们公司的股价今天跌了。", "帮我查一下现在的股价。"),
+        ],
+    )
+    def test_a_statement_asks_for_nothing(self, told: str, asked_too: str) -> None:
+        assert not needs_fresh_data(told)
+        assert needs_fresh_data(f"{told} {asked_too}")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "weather in Denver",
+            "US inflation rate",
+            "I'd like to know the weather in Oslo.",
+            "成都这周末天气",
+            "我想知道明天的天气。",
+        ],
+    )
+    def test_a_heading_and_a_wish_are_no_statements(self, text: str) -> None:
+        assert needs_fresh_data(text)
 
     def test_years_by_the_present(self) -> None:
         budget = "Summarise the 2030 budget."
