@@ -370,10 +370,15 @@ class HostFailed(HostError):
 
 
 class ConnectionFailed(HostError):
-    """The host could not be reached, or the connection broke before a reply."""
+    """The host could not be reached, or the connection broke before a reply.
+
+    Attributes:
+        reached: False: no connection was made, so nothing was sent. True: the host may have worked on the request.
+    """
 
     advice = "Check base_url, proxy and network."
     retryable = True
+    reached = True
 
 
 class RequestTimedOut(ConnectionFailed):

@@ -97,6 +97,7 @@ Sources: platform.kimi.ai/docs/api/errors (copy of 2026-08-18), and the issues n
 
 _RAISED = re.compile(r"[\w.]*(?:Error|Exception|Refused|Missing|Overloaded|Exceeded|NotFound|Key|Limited)\b[^:]*:")
 _STATUS = re.compile(r"(?:\bHTTP(?:/[\d.]+)?[ :]|[Ss]tatus(?: ?code)?[\"': ]+|[Cc]ode[\"': ]+|^)\s*([45]\d\d)\b")
+_UNSENT = frozenset({"ConnectError", "ConnectTimeout", "PoolTimeout"})  # of the HTTP library, or the SDK's cause
 _OWN_FAILURE = (408, 409, 425, 499)
 _WAIT_TOLD = re.compile(r"try again (?:after|in) (\d+(?:\.\d+)?) ?s", re.IGNORECASE)
 _KEY_LIKE = re.compile(r"\b(?:sk|rk|pk|hf|gsk|nvapi)[-_][\w*.-]{6,}|(?<=bearer )\S+", re.IGNORECASE)
@@ -143,10 +144,14 @@ def unreached(error: Exception, dialect: Dialect | None, connection: Connection)
         connection: see `typed`.
     """
     where: dict[str, Any] = {"host": connection.host.id, "model": dialect.model_id if dialect else ""}
+    failed: errors.ConnectionFailed
     if "Timeout" in type(error).__name__:
         limit = f" within {connection.timeout:g} s" if isinstance(connection.timeout, (int, float)) else ""
-        return errors.RequestTimedOut(f"{connection.base_url} gave no answer{limit}", **where)
-    return errors.ConnectionFailed(f"the connection to {connection.base_url} failed ({_root(error)})", **where)
+        failed = errors.RequestTimedOut(f"{connection.base_url} gave no answer{limit}", **where)
+    else:
+        failed = errors.ConnectionFailed(f"the connection to {connection.base_url} failed ({_root(error)})", **where)
+    failed.reached = _UNSENT.isdisjoint(type(one).__name__ for one in (error, error.__cause__))
+    return failed
 
 
 def refused(response: Any, body: Body, dialect: Dialect | None, connection: Connection) -> HostError:

@@ -56,7 +56,8 @@ class Limits(BaseModel):
     tokens_per_day: int | None = Field(default=None, ge=1)
     """Tokens in any 24 hours, counted likewise."""
     patience: float = Field(default=3_600.0, gt=0)
-    """Longest wait for a window in seconds, once it is a request's turn; `LimitReached` where more would be needed."""
+    """Longest wait in seconds once it is a request's turn; `LimitReached` where more would be needed. (A stream holds
+    its place until it is read: whoever asks again in the middle of one needs a concurrency of 2.)"""
     account: str = ""
     """Name of what the limits belong to, for models that share an account but not address and key."""
 
@@ -250,9 +251,12 @@ class Limiter:
                 place = self._taken(waiter.tokens, now)
                 self._wake()
                 return place
-            if left <= 0 or (delay > left and delay != math.inf) or self.limits.patience < delay < math.inf:
+            if waiter.turn is None:
+                waiter.turn = now
+            patience = waiter.turn + self.limits.patience - now
+            if min(left, patience) <= 0 or min(left, self.limits.patience) < delay < math.inf:
                 raise self._reached(why, delay)
-            return min(delay, left)
+            return min(delay, left, patience)
 
     def _reached(self, why: str, delay: float | None) -> LimitReached:
         known = delay is not None and delay != math.inf
@@ -322,10 +326,12 @@ class Place:
 
 
 class _Waiter:
-    __slots__ = ("tokens", "until", "wake")
+    __slots__ = ("tokens", "turn", "until", "wake")
 
     def __init__(self, tokens: int, wake: Callable[[], Any], until: float) -> None:
         self.tokens, self.wake, self.until = tokens, wake, until
+        self.turn: float | None = None
+        """Since when it is the first that waits."""
 
 
 class _Entry:

@@ -228,11 +228,13 @@ def _texts(chunk: Chunk) -> Iterator[str]:
 
 
 def _was_refused(failure: BaseException | None) -> bool:
-    """Tell whether a request was answered with an error, and so cost nothing."""
+    """Tell whether a request was answered with an error, or never arrived, and so cost nothing."""
     if failure is None:
         return False
+    if isinstance(failure, ConnectionFailed):
+        return not failure.reached
     if isinstance(failure, HostError):
-        return not isinstance(failure, (ConnectionFailed, StreamInterrupted))
+        return not isinstance(failure, StreamInterrupted)
     found = meaning(failure) if isinstance(failure, Exception) else None
     return found is not None and not issubclass(found, (ConnectionFailed, StreamInterrupted))
 

@@ -258,6 +258,17 @@ def test_a_wait_that_would_be_too_long_is_not_begun() -> None:
     assert clock.slept == 0
 
 
+def test_who_waits_for_himself_is_not_left_waiting() -> None:
+    clock = FakeClock()
+    limiter = Limiter(Limits(concurrency=1, patience=100), clock)
+    place = limiter.enter()
+    with pytest.raises(LimitReached, match="requests at once"):
+        limiter.enter()
+    assert clock.slept == 100
+    place.leave()
+    limiter.enter()
+
+
 def test_who_shares_an_account_shares_its_limits() -> None:
     tier = Limits.of_tier(1)
     assert limiter_of(tier, "a") is limiter_of(Limits.of_tier("tier1"), "a")

@@ -14,7 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refrase_integrations.client.budgets import Budget, Cost
-from refrase_integrations.errors import BudgetExceeded, ConfigurationError, HostError, StreamInterrupted
+from refrase_integrations.errors import (
+    BudgetExceeded,
+    ConfigurationError,
+    ConnectionFailed,
+    HostError,
+    StreamInterrupted,
+)
 from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.surfaces import ask, build, everywhere, exchange, in_streams, user
 
@@ -158,6 +164,22 @@ async def test_a_request_that_was_refused_costs_nothing(surface: str, mode: str)
         with pytest.raises(HostError):
             await ask(surface, mode, build(surface, simulator, budget=budget, max_retries=0), ASKED)
     assert (budget.spent.requests, budget.spent.tokens, budget._all.tokens) == (1, 0, 0)
+
+
+@everywhere
+async def test_a_request_that_never_arrived_costs_nothing_one_whose_reply_was_lost_its_prompt(
+    surface: str, mode: str
+) -> None:
+    budget = Budget(tokens=100_000)
+    with KimiSimulator(script=[Reply(cut_after=0)]) as simulator:
+        model = build(surface, simulator, budget=budget, max_retries=0)
+        with pytest.raises(ConnectionFailed):
+            await ask(surface, mode, model, ASKED)
+    lost = budget.spent.tokens
+    assert 50 < lost < 100
+    with pytest.raises(ConnectionFailed):  # nobody is there any more
+        await ask(surface, mode, model, ASKED)
+    assert (budget.spent.requests, budget.spent.tokens) == (2, lost)
 
 
 @everywhere
