@@ -144,6 +144,18 @@ class ChatKimi(DropIn, PracticedChatModel):
         ```
         Keep the message as it is: its reasoning goes back with the next turn, which thinking models ask for.
 
+    Budget and limits:
+        ```python
+        from refrase_integrations import Budget, Limits
+
+        frugal = ChatKimi(budget=Budget(usd=5.0, thread_usd=0.25), limits=Limits.of_tier(1), max_tokens=500)
+        with Budget(usd=0.10) as run:  # whatever Kimi model is called in the block
+            frugal.batch(["Hello", "Good morning"])
+        run.spent.usd
+        ```
+        A request that could pass a budget is not sent: `BudgetExceeded`. For many rows see
+        ``refrase_integrations.batch.run_batch``.
+
     Images:
         ```python
         pixel = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

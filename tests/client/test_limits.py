@@ -102,6 +102,16 @@ def test_what_is_used_beyond_the_reservation_counts_too() -> None:
     assert clock.slept > 60
 
 
+def test_what_is_kept_as_one_entry_leaves_with_its_latest_part() -> None:
+    clock = FakeClock(0)
+    limiter = Limiter(Limits(tokens_per_day=100, patience=1e6), clock)
+    limiter.enter(50)
+    clock.pass_by(80)  # within a thousandth of a day
+    limiter.enter(50)
+    limiter.enter(1)
+    assert clock.now() >= 80 + 86_400
+
+
 def test_memory_is_bounded() -> None:
     clock = FakeClock()
     limiter = Limiter(Limits(requests_per_minute=1_000_000, tokens_per_day=10**12), clock)
