@@ -15,7 +15,7 @@ from refrase_integrations.simulator import KimiSimulator
 MANUAL = inspect.getdoc(ChatKimi) or ""
 SECTIONS = (
     "Instantiate", "Invoke", "Stream", "Async", "Per call", "Tools", "Agent", "Live data", "Structured output", "Reasoning",
-    "Images", "Errors", "Serialization",
+    "Budget and limits", "Images", "Errors", "Serialization",
 )  # fmt: skip
 
 
