@@ -16,6 +16,7 @@ from refrase_integrations.client.frozen import without_secrets
 from refrase_integrations.client.limits import Limiter, Limits
 from refrase_integrations.client.passage import passage
 from refrase_integrations.client.sdk import asend, send
+from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi import catalogue
 from refrase_integrations.kimi.catalogue import find_host
 from refrase_integrations.kimi.dialect import Dialect
@@ -114,6 +115,23 @@ class DropIn(BaseModel):
         _times({"deadline": self.deadline, "stall_timeout": self.stall_timeout})
         self._connection({"timeout": self.timeout})  # no key, no URL: better said here than by the first call
         return self
+
+    def _confirm(self, model_name: str | None, host: str | None, thinking: Any) -> None:
+        """Refuse another model, host or thinking than this model's own, where a wrapper is asked for them.
+
+        Raises:
+            ConfigurationError: says which field to set instead.
+        """
+        name = type(self).__name__
+        if model_name not in (None, self.model):
+            raise ConfigurationError(f"{name} has its own model, {self.model!r}: set {name}(model=...) instead")
+        own = find_host(self.host, self.base_url).id
+        if host is not None and find_host(host).id != own:
+            raise ConfigurationError(
+                f"{name} sends to its own host, {own!r}: set {name}(host=..., base_url=...) instead"
+            )
+        if thinking not in (None, self.thinking):
+            raise ConfigurationError(f"{name} has a field of its own for it: set {name}(thinking={thinking!r}) instead")
 
     def _pickled(self) -> dict[str, Any]:
         """Return the fields that a pickle carries in another form: it holds no secret."""

@@ -126,11 +126,9 @@ def opened(fields: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
             raise ConfigurationError(f"{where} cannot be ({type(error).__name__}). {instead}") from error
         held = _secret_inside(value, set())
         if held is not None:
-            raise ConfigurationError(f"{where} holds an object with a secret ({held}). {instead}")
+            raise ConfigurationError(f"{where} holds a secret ({held}). {instead}")
         if any(secret.encode("utf-8", "surrogatepass") in raw for secret in taken_out if len(secret) >= _SHORT):
             raise ConfigurationError(f"{where} repeats a key or another secret. {instead}")
-        if isinstance(value, str) and _USER_IN_URL.search(value):
-            raise ConfigurationError(f"{where} carries a user or password in its address. {instead}")
     return clean
 
 
@@ -183,8 +181,10 @@ def _clean(value: Any, name: str, taken_out: list[str]) -> Any:
 
 
 def _secret_inside(value: Any, seen: set[int]) -> str | None:
-    """Return the name of an attribute that holds a secret, somewhere in an object that is no plain data."""
-    if id(value) in seen or isinstance(value, (type, FunctionType, str, bytes, int, float)):
+    """Return the name of a secret that `_clean` could not take out: in an object, or in an address."""
+    if isinstance(value, str):
+        return "a user or password in an address" if _USER_IN_URL.search(value) else None
+    if id(value) in seen or isinstance(value, (type, FunctionType, bytes, int, float)):
         return None
     seen.add(id(value))
     for name, one in _parts(value):

@@ -11,7 +11,7 @@ from typing import Any
 from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi.catalogue import find_host
 from refrase_integrations.kimi.catalogue.profile import HostProfile
-from refrase_integrations.kimi.practice import Change, Practice
+from refrase_integrations.kimi.practice import Change, Practice, Prepared
 
 WRAPPER = Practice(id="wrapper", statement="Says what the wrapped model does not let through.", sources=())
 """Not a setting: the report names what no practice can change."""
@@ -118,6 +118,27 @@ def not_sent(model: Any, fields: Iterable[str], instead: str) -> Change:
     """Say which fields of a request a wrapped model does not take; ``instead``: the class that sends them."""
     said = f"{type(model).__name__} does not take {', '.join(sorted(fields))} (fields of the request): not sent."
     return Change("advise", f"{said} {instead} sends all.")
+
+
+def refuse_auto(prepared: Prepared, model: Any, lost: Iterable[str], instead: str) -> None:
+    """Refuse ``thinking="auto"`` where a wrapped model would drop the switch: the model would go on as it is.
+
+    Args:
+        prepared: the request.
+        model: the wrapped model.
+        lost: fields of the request that it does not take.
+        instead: the class that sends them.
+
+    Raises:
+        ConfigurationError: it would.
+    """
+    dialect = prepared.call.dialect
+    switches = sorted(dialect.thinking_patch.keys() & set(lost))
+    if prepared.call.auto and dialect.switchable and switches:
+        raise ConfigurationError(
+            f"thinking='auto' cannot work through {type(model).__name__}: it does not send {', '.join(switches)}, the "
+            f"switch on {dialect.host.id}. Leave thinking to the model, or use {instead}."
+        )
 
 
 def no_reasoning(model: Any, instead: str) -> Change:

@@ -23,7 +23,7 @@ from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi.messages import REASONING_KEYS
 from refrase_integrations.kimi.practice import Prepared, messages_of
 from refrase_integrations.kimi.prepare import leaving
-from refrase_integrations.kimi.vendors import WRAPPER, not_sent
+from refrase_integrations.kimi.vendors import WRAPPER, not_sent, refuse_auto
 from refrase_integrations.kimi.wire import Body, Message
 from refrase_integrations.langchain.vendors import ChatVendor, Form, vendor_of, without_settings
 
@@ -50,6 +50,9 @@ def hand_over(model: BaseChatModel, prepared: Prepared, passed: Mapping[str, Any
         passed: call arguments of the user's that only the inner model knows.
         respell: whether the model's name is sent, in the host's spelling. True: always; None: where it goes through the
             inner model as it is; False: never.
+
+    Raises:
+        ConfigurationError: the tools cannot be sent, or ``thinking="auto"`` cannot.
     """
     vendor, body = vendor_of(model), leaving(prepared)
     origins = _Origins(prepared)
@@ -59,6 +62,7 @@ def hand_over(model: BaseChatModel, prepared: Prepared, passed: Mapping[str, Any
         whole = {key: value for key, value in body.items() if key not in ("model", "stream")}
         return Handover(without_settings(model, {}), messages, None, {**passed, **asked, vendor.body: whole})
     arguments, lost = _arguments(body, vendor)
+    refuse_auto(prepared, model, lost, "ChatKimi")
     stop = body.get("stop")
     inner = without_settings(model, {**arguments, "stop": stop})
     if body.get("tools"):

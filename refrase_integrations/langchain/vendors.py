@@ -62,7 +62,7 @@ _VENDORS: Mapping[str, ChatVendor] = {
         model=("model_name",),
         address=("openrouter_api_base",),
         host="openrouter",
-        arguments=_STANDARD | {"prompt_cache_key"},
+        arguments=_STANDARD | {"prompt_cache_key"},  # not reasoning: its SDK drops the switch, enabled
     ),
     "langchain_nvidia_ai_endpoints.ChatNVIDIA": ChatVendor(
         model=("model",), address=("base_url",), host="nvidia", arguments=None, form="kwargs"

@@ -36,6 +36,7 @@ from refrase_integrations.langchain.vendors import host_of, model_name_of, setti
 
 _log = logging.getLogger("refrase_integrations")
 Settings = Practices | dict[str, Any] | Literal["off"] | None
+Thinking = bool | Literal["auto"] | None
 
 
 @overload
@@ -45,6 +46,7 @@ def with_kimi_practices(
     host: str | None = None,
     practices: Settings = None,
     *,
+    thinking: Thinking = None,
     budget: Budget | None = None,
     limits: Limits | Limiter | None = None,
 ) -> PracticedChatModel: ...
@@ -57,6 +59,7 @@ def with_kimi_practices(
     host: str | None = None,
     practices: Settings = None,
     *,
+    thinking: Thinking = None,
     budget: Budget | None = None,
     limits: Limits | Limiter | None = None,
 ) -> Any: ...
@@ -68,6 +71,7 @@ def with_kimi_practices(
     host: str | None = None,
     practices: Settings = None,
     *,
+    thinking: Thinking = None,
     budget: Budget | None = None,
     limits: Limits | Limiter | None = None,
 ) -> Any:
@@ -94,11 +98,15 @@ def with_kimi_practices(
     Args:
         model: any chat model. Also a binding of one (``bind``, ``bind_tools``), whose arguments are taken over; and one
             with fallbacks or retries, of which every chat model is wrapped (a fallback of another vendor stays as
-            it is). `ChatKimi` already has the practices: only their settings are laid over its own.
+            it is). `ChatKimi` already has the practices: only their settings are laid over its own; model, host and
+            thinking are set on itself.
         model_name: which Kimi it is, in any host's spelling, where ``model`` does not tell or has a name of its own for
             it. What is sent stays the model's own name.
         host: id of the host (``refrase-kimi hosts``), where the model's address or class does not tell.
         practices: `Practices`, a dict such as ``{"system_prompt": "off"}``, or "off".
+        thinking: of every call, as in `ChatKimi`: True, False or "auto"; a call may say otherwise. It is switched where
+            ``model`` sends the host's switch: ChatOpenAI, what is built on it, ChatFireworks, ChatGroq, ChatLiteLLM and
+            ChatNVIDIA do. Through others True and False are only reported, and "auto" is an error before the request.
         budget: what may be spent. What ``model`` itself tries again is counted once.
         limits: what the account may do, shared by all wrapped models of the host with equal limits.
 
@@ -108,22 +116,22 @@ def with_kimi_practices(
     Raises:
         ConfigurationError: ``model`` is no chat model, or neither it nor the arguments tell model and host.
     """
-    spending: dict[str, Any] = {
-        name: value for name, value in (("budget", budget), ("limits", limits)) if value is not None
-    }
+    given: dict[str, Any] = {"budget": budget, "limits": limits, "thinking": thinking}
+    given = {name: value for name, value in given.items() if value is not None}
     if isinstance(model, ChatKimi):
-        return _merged(model, practices, spending)
+        model._confirm(model_name, host, thinking)
+        return _merged(model, practices, given)
     if isinstance(model, WrappedChatModel):
         known = {name: value for name, value in (("model_name", model_name), ("host", host)) if value is not None}
-        return _merged(model, practices, {**known, **spending})
+        return _merged(model, practices, {**known, **given})
     if isinstance(model, BaseChatModel):
-        return WrappedChatModel(inner=model, model_name=model_name or "", host=host, practices=practices, **spending)
+        return WrappedChatModel(inner=model, model_name=model_name or "", host=host, practices=practices, **given)
     if isinstance(model, RunnableWithFallbacks):
-        first = with_kimi_practices(model.runnable, model_name, host, practices, **spending)
-        others = [_fallback(other, model_name, host, practices, spending) for other in model.fallbacks]
+        first = with_kimi_practices(model.runnable, model_name, host, practices, **given)
+        others = [_fallback(other, model_name, host, practices, given) for other in model.fallbacks]
         return model.model_copy(update={"runnable": first, "fallbacks": others})
     if isinstance(model, RunnableBindingBase):
-        wrapped = with_kimi_practices(model.bound, model_name, host, practices, **spending)
+        wrapped = with_kimi_practices(model.bound, model_name, host, practices, **given)
         return _rebound(model, wrapped)
     raise ConfigurationError(
         f"with_kimi_practices takes a chat model, not {type(model).__name__}. Wrap the model first and build on the "
@@ -150,18 +158,21 @@ def _fallback(
     model_name: str | None,
     host: str | None,
     practices: Settings,
-    spending: Mapping[str, Any],
+    given: Mapping[str, Any],
 ) -> Any:
     core = model
     while isinstance(core, RunnableBindingBase):
         core = core.bound
-    if isinstance(core, BaseChatModel) and not isinstance(core, PracticedChatModel):
+    if isinstance(core, PracticedChatModel):  # it has told already
+        shared = {name: value for name, value in given.items() if name != "thinking"}
+        return with_kimi_practices(model, practices=practices, **shared)
+    if isinstance(core, BaseChatModel):
         own = model_name_of(core)
         if own is not None and not knows_model(own):
             _log.info("fallback %s (%s) is no known Kimi model: it stays as it is", type(core).__name__, own)
             return model
         model_name, host = (None if own else model_name), (None if _tells_host(core) else host)
-    return with_kimi_practices(model, model_name, host, practices, **spending)
+    return with_kimi_practices(model, model_name, host, practices, **given)
 
 
 def _tells_host(model: BaseChatModel) -> bool:
@@ -197,6 +208,8 @@ class WrappedChatModel(PracticedChatModel):
     """Id of the host; None: read from the inner model."""
     practices: Practices | dict[str, Any] | Literal["off"] | None = None
     """How each practice applies."""
+    thinking: bool | Literal["auto"] | None = None
+    """Of every call; None: as the model has it."""
     arguments: dict[str, Any] = Field(default_factory=dict, repr=False, exclude=True)
     """Arguments of every call, under those of the call itself."""
     streaming: bool | None = None
@@ -256,6 +269,7 @@ class WrappedChatModel(PracticedChatModel):
             "model_name": self.model_name,
             "host": self.host,
             "practices": Practices.of(self.practices).model_dump(exclude_unset=True),
+            "thinking": self.thinking,
             "arguments": without_secrets(self.arguments),
         }
 
@@ -312,7 +326,8 @@ class WrappedChatModel(PracticedChatModel):
         given = {**self.arguments, **{name: value for name, value in kwargs.items() if value is not None}}
         if stop is not None:
             given["stop"] = stop
-        own = {"model": self.model_name, **settings_of(self.inner), "practices": self.practices}
+        set_here = {"practices": self.practices, "thinking": self.thinking}
+        own = {"model": self.model_name, **settings_of(self.inner), **set_here}
         return layered(own, given, takes=frozenset(given), instead="wrap another model")
 
     def _dialect(self, settings: Mapping[str, Any]) -> tuple[Dialect, bool | None]:

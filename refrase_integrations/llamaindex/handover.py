@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from refrase_integrations.kimi.messages import REASONING_KEYS, text_of
 from refrase_integrations.kimi.practice import Change, Prepared, messages_of
 from refrase_integrations.kimi.prepare import leaving
-from refrase_integrations.kimi.vendors import FINISH_REASONS, WRAPPER, no_reasoning, not_sent
+from refrase_integrations.kimi.vendors import FINISH_REASONS, WRAPPER, no_reasoning, not_sent, refuse_auto
 from refrase_integrations.kimi.wire import Body, Chunk, Message, Tool
 from refrase_integrations.llamaindex.messages import CALLS, call_block, wire_calls
 from refrase_integrations.llamaindex.vendors import LLMVendor, field_of, vendor_of
@@ -54,6 +54,9 @@ def hand_over(llm: LLM, prepared: Prepared, passed: Mapping[str, Any], *, respel
         prepared: the request.
         passed: call arguments of the user's that only the inner LLM knows.
         respell: whether the model's name is sent in the host's spelling, where it goes through as it is.
+
+    Raises:
+        ConfigurationError: ``thinking="auto"`` cannot be sent.
     """
     vendor, body = vendor_of(llm), leaving(prepared)
     if lays_over(vendor, prepared.call.dialect.host.endpoint.protocol):
@@ -72,6 +75,7 @@ def hand_over(llm: LLM, prepared: Prepared, passed: Mapping[str, Any], *, respel
             fields[name] = value
         else:
             lost.append(key)
+    refuse_auto(prepared, llm, lost, INSTEAD)
     if body.get("tools"):
         lost += _add_tools(llm, body, messages, arguments)
     if lost:

@@ -42,6 +42,7 @@ from refrase_integrations.llamaindex.llm import Kimi
 from refrase_integrations.llamaindex.vendors import sender_of, settings_of, vendor_of
 
 Settings = Practices | dict[str, Any] | Literal["off"] | None
+Thinking = bool | Literal["auto"] | None
 _Senders = dict[str, tuple[LLM, LLM]]
 """By the fields that are set on it: the inner LLM that it was made of, and what sends."""
 
@@ -52,6 +53,7 @@ def with_kimi_practices(
     host: str | None = None,
     practices: Settings = None,
     *,
+    thinking: Thinking = None,
     budget: Budget | None = None,
     limits: Limits | Limiter | None = None,
 ) -> LLM:
@@ -73,30 +75,34 @@ def with_kimi_practices(
     the field. A dict never holds ``llm``: ``type(wrapped).from_dict(data, inner=llm)``.
 
     Args:
-        llm: any LLM of LlamaIndex. `Kimi` already has the practices: only their settings are laid over its own.
+        llm: any LLM of LlamaIndex. `Kimi` already has the practices: only their settings are laid over its own, and
+            model, host and thinking are set on itself.
         model_name: which Kimi it is, in any host's spelling, where ``llm`` does not tell or has a name of its own for
             it. What is sent stays the LLM's own name.
         host: id of the host (``refrase-kimi hosts``), where the LLM's address or class does not tell.
         practices: `Practices`, a dict such as ``{"system_prompt": "off"}``, or "off".
+        thinking: of every call, as in `Kimi`: True, False or "auto"; a call may say otherwise. It is switched where
+            ``llm`` sends the host's switch: OpenAI, OpenAILike, OpenRouter and LiteLLM do. Through others True and
+            False are only reported, and "auto" is an error before the request.
         budget: what may be spent. What ``llm`` itself tries again is counted once.
         limits: what the account may do, shared by all wrapped LLMs of the host with equal limits.
 
     Raises:
         ConfigurationError: ``llm`` is no LLM, or neither it nor the arguments tell model and host.
     """
-    spending: dict[str, Any] = {
-        name: value for name, value in (("budget", budget), ("limits", limits)) if value is not None
-    }
+    given: dict[str, Any] = {"budget": budget, "limits": limits, "thinking": thinking}
+    given = {name: value for name, value in given.items() if value is not None}
     if isinstance(llm, Kimi):
-        return llm.model_copy(update={**_merged(llm, practices), **spending})
+        llm._confirm(model_name, host, thinking)
+        return llm.model_copy(update={**_merged(llm, practices), **given})
     if isinstance(llm, WrappedLLM):
         known = {name: value for name, value in (("model_name", model_name), ("host", host)) if value is not None}
         own = {name: getattr(llm, name) for name in llm.model_fields_set}
-        return type(llm)(**{**own, **known, **spending, **_merged(llm, practices)})
+        return type(llm)(**{**own, **known, **given, **_merged(llm, practices)})
     if not isinstance(llm, LLM):
         raise ConfigurationError(f"with_kimi_practices takes an LLM of LlamaIndex, not {type(llm).__name__}")
     kind = WrappedFunctionCallingLLM if _calls_functions(llm) else WrappedLLM
-    return kind(inner=llm, model_name=model_name or "", host=host, practices=practices, **spending)
+    return kind(inner=llm, model_name=model_name or "", host=host, practices=practices, **given)
 
 
 def _merged(llm: Kimi | WrappedLLM, practices: Settings) -> dict[str, Any]:
@@ -127,6 +133,8 @@ class WrappedLLM(PracticedLLM):
     """Id of the host; None: read from the inner LLM."""
     practices: Practices | dict[str, Any] | Literal["off"] | None = None
     """How each practice applies."""
+    thinking: bool | Literal["auto"] | None = None
+    """Of every call; None: as the model has it."""
     budget: Budget | None = Field(default=None, repr=False, exclude=True)
     """What may be spent. Never serialized."""
     limits: Limits | Limiter | None = Field(default=None, repr=False, exclude=True)
@@ -255,7 +263,8 @@ class WrappedLLM(PracticedLLM):
     # -- one call ----------------------------------------------------------------------------------------
 
     def _settings(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        own = {"model": self.model_name, **settings_of(self.inner), "practices": self.practices}
+        set_here = {"practices": self.practices, "thinking": self.thinking}
+        own = {"model": self.model_name, **settings_of(self.inner), **set_here}
         return layered(own, kwargs, takes=frozenset(kwargs), instead="wrap another LLM")
 
     def _dialect(self, settings: Mapping[str, Any]) -> tuple[Dialect, bool | None]:

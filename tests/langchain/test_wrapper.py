@@ -13,10 +13,11 @@ from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, Tool
 from langgraph.checkpoint.memory import InMemorySaver
 from pydantic import BaseModel
 
-from refrase_integrations.langchain import ChatKimi
+from refrase_integrations.errors import ConfigurationError
+from refrase_integrations.langchain import ChatKimi, with_kimi_practices
 from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.conversations import MODES, ask
-from tests.langchain.wrapped import wrapped
+from tests.langchain.wrapped import Streaming, chat_openai, wrapped
 
 ODD = {
     "type": "function",
@@ -70,6 +71,8 @@ SCENES: dict[str, tuple[Any, dict[str, Any], dict[str, Any]]] = {
     "stop": ("Hello", {"stop": ["END"]}, {}),
     "extra_body": ("Hello", {"extra_body": {"thinking": {"type": "disabled"}, "top_k": 3}}, {}),
     "thinking off": ("Hello", {}, {"thinking": False}),
+    "thinking auto, easy": ("What is the capital of Australia?", {}, {"thinking": "auto"}),
+    "thinking auto, hard": ("Prove that the square root of 2 is irrational.", {}, {"thinking": "auto"}),
     "tools": ("Weather?", {}, {"tools": [get_weather, ODD]}),
     "history and tools": (HISTORY, {}, {"tools": [get_weather, ODD]}),
     "any": ("Weather?", {}, {"tools": [get_weather, ODD], "tool_choice": "any"}),
@@ -273,6 +276,57 @@ async def test_usage_and_cost(mode: str) -> None:
     assert reply.response_metadata["model_name"] == "kimi-k2.6"
     if mode in ("invoke", "ainvoke"):
         assert reply.usage_metadata["input_token_details"] == {"cache_read": 600}
+
+
+# -- thinking --------------------------------------------------------------------------------------------
+
+EASY, HARD = "What is the capital of Australia?", "Prove that the square root of 2 is irrational."
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_thinking_auto_switches_as_chat_kimi_does(mode: str) -> None:
+    with KimiSimulator() as simulator:
+        model = with_kimi_practices(chat_openai(simulator), host="moonshot", thinking="auto")
+        for turn, state, why in ((EASY, "disabled", "a look-up"), (HARD, "enabled", "mathematics")):
+            reply = await ask(mode, model, turn)
+            assert simulator.requests[-1].body["thinking"]["type"] == state
+            said = [
+                line["detail"]
+                for line in reply.response_metadata["refrase"]["changes"]
+                if line["practice"] == "thinking"
+            ]
+            assert said[0].startswith(f"auto: {'on' if state == 'enabled' else 'off'}, {why}")
+        await ask(mode, model, EASY, thinking=True)
+        assert simulator.requests[-1].body["thinking"]["type"] == "enabled", "the call has the last word"
+        await ask(mode, with_kimi_practices(model, thinking=False), HARD)
+        assert simulator.requests[-1].body["thinking"]["type"] == "disabled"
+        assert simulator.refusals == []
+
+
+async def test_thinking_auto_stays_on_within_a_turn_of_an_agent() -> None:
+    with KimiSimulator() as simulator:
+        model = with_kimi_practices(chat_openai(simulator), host="moonshot", thinking="auto")
+        create_agent(model, tools=[get_weather]).invoke({"messages": [("user", "What is the weather in Paris?")]})
+        states = [request.body["thinking"]["type"] for request in simulator.requests]
+        assert len(states) == 2
+        assert len(set(states)) == 1
+        assert simulator.refusals == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("turn", [EASY, HARD])
+async def test_thinking_auto_is_refused_where_the_switch_would_be_lost(mode: str, turn: str) -> None:
+    inner = Streaming()
+    model = with_kimi_practices(inner, "kimi-k2.6", "moonshot", thinking="auto")
+    with pytest.raises(
+        ConfigurationError, match="'auto' cannot work through Streaming: it does not send thinking.*ChatKimi"
+    ):
+        await ask(mode, model, turn)
+    assert inner.calls == []
+    thinks = with_kimi_practices(inner, "kimi-k2-thinking", "moonshot", thinking="auto")  # nothing to switch
+    reply = await ask(mode, thinks, turn)
+    [line] = [line for line in reply.response_metadata["refrase"]["changes"] if line["practice"] == "thinking"]
+    assert line["detail"] == "auto: on, cannot be switched here"
 
 
 # -- errors ----------------------------------------------------------------------------------------------

@@ -254,6 +254,20 @@ def test_chat_kimi_stays_what_it_is() -> None:
     assert (quiet.temperature, quiet.api_key) == (0.3, kimi.api_key)
 
 
+def test_chat_kimi_says_itself_what_it_is() -> None:
+    kimi = ChatKimi(api_key="sk-test", model="kimi-k2.6")
+    assert with_kimi_practices(kimi, "kimi-k2.6", "moonshot") is kimi  # nothing that would be ignored
+    for arguments, words in (
+        ({"model_name": "kimi-k3"}, r"ChatKimi has its own model, 'kimi-k2.6': set ChatKimi\(model=\.\.\.\)"),
+        ({"host": "vllm"}, r"ChatKimi sends to its own host, 'moonshot': set ChatKimi\(host=\.\.\., base_url=\.\.\.\)"),
+        ({"host": "nowhere"}, "Unknown host 'nowhere'"),
+        ({"thinking": "auto"}, r"set ChatKimi\(thinking='auto'\)"),
+    ):
+        for one in (kimi, kimi.bind(seed=1), kimi.with_retry()):
+            with pytest.raises(ConfigurationError, match=words):
+                with_kimi_practices(one, **arguments)  # type: ignore[arg-type]
+
+
 async def test_a_binding_is_taken_apart() -> None:
     def look(place: str) -> str:
         """Look at a place."""

@@ -204,13 +204,13 @@ def _ask(key: str = "") -> str:
 @pytest.mark.parametrize(
     ("inner", "words"),
     [
-        (lambda: Homemade(about=Account()), r"its field 'about' holds an object with a secret \(password\)"),
-        (lambda: Homemade(about=[{"deep": Account()}]), r"'about' holds an object with a secret \(password\)"),
-        (lambda: Homemade(about=Account().token), r"'about' holds an object with a secret \(password\)"),
+        (lambda: Homemade(about=Account()), r"its field 'about' holds a secret \(password\)"),
+        (lambda: Homemade(about=[{"deep": Account()}]), r"'about' holds a secret \(password\)"),
+        (lambda: Homemade(about=Account().token), r"'about' holds a secret \(password\)"),
         (lambda: Homemade(about=partial(_ask, api_key="sk-canary-4711")), r"'about' holds .* \(api_key\)"),
         (lambda: Homemade(about=lambda: 1), r"its field 'about' cannot be \(\w+\)"),
         (lambda: Homemade(api_key=f"{CANARY}-key", about=f"use {CANARY}-key"), "'about' repeats a key"),
-        (lambda: Homemade(base_url=f"https://me:{CANARY}@api.moonshot.ai/v1"), "'base_url' carries a user or password"),
+        (lambda: Homemade(base_url=f"https://me:{CANARY}@api.moonshot.ai/v1"), "'base_url' holds a secret .a user or password in an address"),
         (lambda: GenericFakeChatModel(messages=(AIMessage(word) for word in 'ab'), name="x"), r"its field 'messages' cannot be"),
         (lambda: Ordered("here", replies=[AIMessage("a")]), "constructor wants 'session', which is no field"),
         (lambda: Narrow([AIMessage("a")]), "constructor does not take its field 'api_base'"),
@@ -227,7 +227,7 @@ def test_what_cannot_be_saved_is_refused_with_its_name(inner: Any, words: str) -
 def test_the_wrappers_own_fields_are_judged_likewise() -> None:
     callback = Listening()
     callback.api_key = f"{CANARY}-callback"  # type: ignore[attr-defined]
-    with pytest.raises(ConfigurationError, match=r"'callbacks' holds an object with a secret \(api_key\)"):
+    with pytest.raises(ConfigurationError, match=r"'callbacks' holds a secret \(api_key\)"):
         pickle.dumps(with_kimi_practices(openai(callbacks=[callback])))
 
 

@@ -76,6 +76,34 @@ def test_kimi_is_returned_with_the_practices_merged() -> None:
     assert merged.api_key == llm.api_key
 
 
+def test_kimi_says_itself_what_it_is() -> None:
+    llm = Kimi(api_key="sk-test", model="kimi-k2.6")
+    assert with_kimi_practices(llm, "kimi-k2.6", "moonshot").metadata.model_name == "kimi-k2.6"
+    for arguments, words in (
+        ({"model_name": "kimi-k3"}, r"Kimi has its own model, 'kimi-k2.6': set Kimi\(model=\.\.\.\)"),
+        ({"host": "vllm"}, r"Kimi sends to its own host, 'moonshot': set Kimi\(host=\.\.\., base_url=\.\.\.\)"),
+        ({"thinking": "auto"}, r"set Kimi\(thinking='auto'\)"),
+    ):
+        with pytest.raises(ConfigurationError, match=words):
+            with_kimi_practices(llm, **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", CHATS)
+async def test_thinking_auto_is_refused_where_the_switch_would_be_lost(mode: str) -> None:
+    question = [ChatMessage(role="user", content="What is the capital of Australia?")]
+    inner = Mock()
+    llm = with_kimi_practices(inner, "kimi-k2.6", "moonshot", thinking="auto")
+    words = r"'auto' cannot work through MockLLMWith\w+: it does not send thinking.* use Kimi\."
+    with pytest.raises(ConfigurationError, match=words):
+        await responses(mode, llm, question)
+    assert inner.last_called_chat_function == []
+    assert await responses(mode, llm, question, thinking=True)  # the call has the last word
+    thinks = with_kimi_practices(llm, model_name="kimi-k2-thinking")  # nothing to switch
+    reply = await last(mode, thinks, question)
+    said = [line["detail"] for line in reply.raw["refrase"]["changes"] if line["practice"] == "thinking"]
+    assert said == ["auto: on, cannot be switched here"]
+
+
 def test_a_wrapped_one_is_not_wrapped_again() -> None:
     inner = MockLLM()
     llm = practiced(inner, practices={"history": "warn"})

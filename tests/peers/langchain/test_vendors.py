@@ -168,6 +168,29 @@ def _plain(theirs: dict[str, Any], mine: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("mode", ["ainvoke", "stream"])
+async def test_thinking_auto(vendor: Vendor, mode: str) -> None:
+    with KimiSimulator(vendor.persona) as simulator:
+        host = vendor.host if vendor.host not in (None, "generic") else vendor.persona
+        model = with_kimi_practices(built(vendor, **vendor.address(simulator.base_url)), host=host, thinking="auto")
+        kimi = ChatKimi(
+            model=model.model_name, host=host, base_url=simulator.base_url, api_key="k", thinking="auto"
+        )  # fmt: skip
+        for question in ("What is the capital of Australia?", "Prove that the square root of 2 is irrational."):
+            simulator.reset()
+            if vendor.name == "ChatOpenRouter":  # its SDK would drop the switch
+                with pytest.raises(ConfigurationError, match="cannot work through ChatOpenRouter: .* reasoning"):
+                    await ask(mode, model, question)
+                continue
+            for one in (model, kimi):
+                await ask(mode, one, question)
+            assert simulator.refusals == []
+            own, kimis = (request.body for request in simulator.requests)
+            for switch in ("thinking", "reasoning", "chat_template_kwargs", "enable_thinking", "reasoning_effort"):
+                assert own.get(switch) == kimis.get(switch), switch
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_an_agent(vendor: Vendor) -> None:
     with KimiSimulator(vendor.persona) as simulator:
         host = vendor.host if vendor.host not in (None, "generic") else vendor.persona

@@ -28,7 +28,7 @@ from refrase_integrations.errors import ConfigurationError, MissingKey
 from refrase_integrations.llamaindex import Kimi, with_kimi_practices
 from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.llamaindex.exchanges import CHATS, bodies, last, responses
-from tests.llamaindex.handoffs import MEMORIES, run_turn, scripted, workflow
+from tests.llamaindex.handoffs import MEMORIES, get_weather, run_turn, scripted, workflow
 
 KEY = "sk-canary-4711"
 PIXEL = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -76,6 +76,7 @@ HISTORY = [
 ]  # fmt: skip
 PICTURE = [ChatMessage(role="user", blocks=[TextBlock(text="What is this?"), ImageBlock(url=PIXEL)])]
 HELLO = [ChatMessage(role="user", content="Hello")]
+EASY, HARD = "What is the capital of Australia?", "Prove that the square root of 2 is irrational."
 
 # Messages, fields of the LLM, the same for Kimi, arguments of the call.
 SCENES: dict[str, tuple[Any, dict[str, Any], dict[str, Any], dict[str, Any]]] = {
@@ -87,6 +88,8 @@ SCENES: dict[str, tuple[Any, dict[str, Any], dict[str, Any], dict[str, Any]]] = 
     "settings": (HELLO, {"temperature": 0.7, "max_tokens": 20_000, "additional_kwargs": {"top_p": 0.5, "seed": 7, "extra_body": {"top_k": 3}}}, {"temperature": 0.7, "max_tokens": 20_000, "top_p": 0.5, "seed": 7, "extra_body": {"top_k": 3}}, {}),
     "call": (HELLO, {"temperature": 0.7}, {"temperature": 0.7}, {"temperature": 0.2, "max_tokens": 20_001, "stop": ["END"], "extra_body": {"min_p": 0.1}}),
     "thinking off": (HELLO, {}, {}, {"thinking": False}),
+    "thinking auto, easy": ([ChatMessage(role="user", content=EASY)], {}, {}, {"thinking": "auto"}),
+    "thinking auto, hard": ([ChatMessage(role="user", content=HARD)], {}, {}, {"thinking": "auto"}),
     "a form": (HELLO, {}, {}, {"response_format": City}),
     "an image": (PICTURE, {}, {}, {}),
 }  # fmt: skip
@@ -337,6 +340,22 @@ async def test_an_alias_of_the_users_own_stays_as_it_is() -> None:
         practiced.chat(HELLO)
         [body] = bodies(simulator)
     assert (body["model"], body["temperature"]) == ("our-model", 0.6)
+
+
+@pytest.mark.parametrize("maker", MAKERS)
+async def test_thinking_auto_in_an_agent(maker: str) -> None:
+    from llama_index.core.agent.workflow import FunctionAgent
+
+    with KimiSimulator(
+        "moonshot", script=[Reply("Canberra."), Reply("By contradiction.", reasoning="Hm.")]
+    ) as simulator:
+        inner = wrapped(maker, simulator, "kimi-k2.6").inner
+        llm = with_kimi_practices(inner, host="moonshot", thinking="auto")
+        agent = FunctionAgent(llm=llm, tools=[get_weather])
+        for question in (EASY, HARD):
+            await agent.run(question)
+        assert [body["thinking"]["type"] for body in bodies(simulator)] == ["disabled", "enabled"]
+        assert simulator.refusals == []
 
 
 # -- events ----------------------------------------------------------------------------------------------
