@@ -43,6 +43,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
         *SERVERS,
         "typer",
     ),
+    "doctor": (*_floors("langchain", "llamaindex", "batch", "simulator", "cli"), *FRAMEWORKS, "httpx", "httpx2", *UI),
     "langchain": (*_floors("llamaindex", "simulator", "cli"), "llama_index", *UI),
     "llamaindex": (*_floors("langchain", "simulator", "cli"), "langchain", "langgraph", *UI),
     "simulator": (
