@@ -23,22 +23,25 @@ from refrase_integrations.batch.values import digest, read, written
 from refrase_integrations.client.budgets import Budget, Spent
 from refrase_integrations.client.failures import meaning
 from refrase_integrations.errors import (
-    AccessDenied,
     BatchFileError,
     BudgetExceeded,
     ConfigurationError,
+    HostError,
     MissingKey,
     ModelNotFound,
     QuotaExceeded,
     RefraseError,
-    WrongEndpoint,
+    RequestRefused,
     WrongKey,
 )
 from refrase_integrations.kimi.wire import Usage
 
 _CONCURRENCY = 8
-_HOPELESS = (AccessDenied, BudgetExceeded, MissingKey, ModelNotFound, QuotaExceeded, WrongEndpoint, WrongKey)
-"""What stops a run: every further row would fail likewise."""
+_HOPELESS = (BudgetExceeded, MissingKey, ModelNotFound, QuotaExceeded, WrongKey)
+"""What ends a run: every further row would fail likewise."""
+_IN_VAIN = 20
+"""Rows in a row that the host or the way to it has failed, after which a run ends (and not before twice as many as run
+at once): it is down, or there is no host at that address. A refused request is the row's own matter."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,8 @@ def run_batch(
     input and never the input. Without a path everything is kept in memory.
 
     Ctrl-C lets the rows under way end, and starts no more; a second one drops them. What stops every row alike (a wrong
-    key, a used-up quota, the budget) ends the run, and the error is raised; the rows so far are in the file.
+    key, a used-up quota, the budget, a host that has failed twenty rows in a row) ends the run, and the error is
+    raised; the rows so far are in the file.
 
     Args:
         model: a chat model, chain or agent of LangChain; an LLM of LlamaIndex; or a function of one input.
@@ -293,6 +297,8 @@ class _Run:
         self._waits = False
         """A row was refused for what others have reserved: none begins before one of these has ended."""
         self._under_way = 0
+        self._in_vain = 0
+        """Rows since the last one that was answered, that the host has failed."""
         self._stopping = False
         self._failure: Exception | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -412,7 +418,9 @@ class _Run:
         else:
             line["failure"] = asdict(Failure.of(error))
             counts.causes[type(error).__name__] += 1
-            if self._on_error == "raise" or _is_hopeless(error):
+            self._in_vain += _is(error, HostError) and not _is(error, RequestRefused)
+            down = self._in_vain >= max(_IN_VAIN, 2 * self.concurrency)
+            if self._on_error == "raise" or down or _is(error, _HOPELESS):
                 self._end(error)
         if spent.requests:
             line["usage"], line["cost_usd"] = spent.usage, spent.usd
@@ -424,6 +432,7 @@ class _Run:
             except ConfigurationError as wrong:
                 raise _unwritten(row, wrong) from None
         if error is None:
+            self._in_vain = 0
             counts.done += 1
         else:
             counts.failed += 1
@@ -446,9 +455,10 @@ def _unwritten(row: _Input, wrong: ConfigurationError) -> ConfigurationError:
     return ConfigurationError(f"the result of row {row.key!r:.80}: {wrong}. Say with store= what of it to keep.")
 
 
-def _is_hopeless(error: Exception) -> bool:
+def _is(error: Exception, kinds: type[Exception] | tuple[type[Exception], ...]) -> bool:
+    """Tell whether an exception, of this package or of another's client, is or means one of these."""
     means = meaning(error)
-    return isinstance(error, _HOPELESS) or (means is not None and issubclass(means, _HOPELESS))
+    return isinstance(error, kinds) or (means is not None and issubclass(means, kinds))
 
 
 def _checked(concurrency: int | None, model: Any) -> int:

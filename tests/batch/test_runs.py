@@ -24,7 +24,14 @@ from llama_index.core.base.llms.types import ChatMessage, CompletionResponse
 from pydantic import BaseModel
 
 from refrase_integrations.batch import BatchResult, Budget, Limiter, Limits, arun_batch, run_batch
-from refrase_integrations.errors import BatchFileError, BudgetExceeded, ConfigurationError, RequestRefused, WrongKey
+from refrase_integrations.errors import (
+    BatchFileError,
+    BudgetExceeded,
+    ConfigurationError,
+    HostFailed,
+    RequestRefused,
+    WrongKey,
+)
 from refrase_integrations.langchain import ChatKimi
 from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.surfaces import SURFACES, build
@@ -87,6 +94,21 @@ async def test_results_in_order_and_one_failure_loses_nothing(surface: str, way:
             assert (batch.tokens, batch.cost_usd) == (19 * 150, pytest.approx(19 * COST))
             assert (rows[0].usage, rows[0].cost_usd, rows[3].cost_usd) == (USAGE, pytest.approx(COST), 0)
             assert str(batch).startswith("19 rows done, 4 failed (4 RequestRefused); 2,850 tokens, $0.0056, ")
+
+
+@every_way
+async def test_in_chaos_every_row_has_its_end_and_a_second_run_mends_it(surface: str, way: str, tmp_path: Path) -> None:
+    inputs = [f"q {n}" for n in range(60)]
+    faults = {"seed": 1, "server_error": 0.2, "reset_before_headers": 0.1, "cut": 0.2, "proxy_page": 0.1}
+    with KimiSimulator(script=echo, faults=faults) as simulator:
+        model = build(surface, simulator, **FIELDS)
+        batch = await run(way, model, inputs, path=tmp_path / "out.jsonl")
+        assert (batch.done + batch.failed, batch.failed > 0) == (60, True)
+        assert all((row.result is None) == (row.failure is not None) for row in batch)
+        for _ in range(20):
+            batch = await run(way, model, inputs, path=tmp_path / "out.jsonl")
+        assert [row.result.text for row in batch] == [one.upper() for one in inputs]
+        assert (batch.resumed, batch.failed) == (60, 0)
 
 
 @every_way
@@ -239,6 +261,19 @@ async def test_what_every_row_would_fail_with_stops_it(surface: str, way: str) -
         with pytest.raises(WrongKey):
             await run(way, build(surface, simulator, **FIELDS), [f"q {n}" for n in range(100)], concurrency=3)
         assert len(simulator.requests) <= 6
+
+
+@every_way
+async def test_a_host_that_is_down_ends_it(surface: str, way: str) -> None:
+    def script(body: dict[str, Any]) -> Reply:
+        return Reply(status=500) if len(simulator.requests) > 5 else Reply("Yes.")
+
+    with KimiSimulator(script=script) as simulator:
+        model = build(surface, simulator, **FIELDS)
+        with pytest.raises(HostFailed) as caught:
+            await run(way, model, [f"q {n}" for n in range(500)], concurrency=4)
+        assert "5 rows done, 2" in caught.value.__notes__[0]
+        assert 25 <= len(simulator.requests) < 35
 
 
 @every_way

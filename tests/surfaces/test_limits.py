@@ -11,7 +11,7 @@ import pytest
 from refrase_integrations import llamaindex
 from refrase_integrations.client.budgets import Budget
 from refrase_integrations.client.limits import Limiter, Limits, limiter_of
-from refrase_integrations.errors import BudgetExceeded, DeadlineExceeded, LimitReached
+from refrase_integrations.errors import BudgetExceeded, DeadlineExceeded, LimitReached, RefraseError
 from refrase_integrations.langchain import KimiMiddleware, with_kimi_practices
 from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.clocks import FakeClock
@@ -131,6 +131,36 @@ async def test_a_stream_that_is_left_gives_its_place_back(surface: str, mode: st
             await asyncio.sleep(0.01 if limiter.running else 0)
         assert limiter.running == 0
         assert budget.spent.requests == 1
+
+
+FAULTS = {
+    "seed": 5, "server_error": 0.1, "overloaded": 0.1, "reset_before_headers": 0.1, "reset_after_headers": 0.1,
+    "empty_reply": 0.1, "cut": 0.15, "error_in_stream": 0.15, "missing_done": 0.1,
+}  # fmt: skip
+
+
+@everywhere
+async def test_nothing_stays_reserved_whatever_fails(surface: str, mode: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr("refrase_integrations.client.retries._wait", lambda state: 0.0)
+    monkeypatch.setattr("refrase_integrations.client.sdk.before_resuming", lambda resumed: 0.0)
+    limiter, budget, failed = (
+        Limiter(Limits(concurrency=2, tokens_per_minute=10_000), FakeClock()),
+        Budget(tokens=10**6),
+        0,
+    )
+    with KimiSimulator(script=lambda _: Reply("Yes, indeed.", usage=USAGE), faults=FAULTS) as simulator:
+        model = build(surface, simulator, **SHORT, limits=limiter, budget=budget, max_retries=1)
+        for number in range(40):
+            try:
+                await ask(surface, mode, model, [user(f"Question {number}.")])
+            except RefraseError:
+                failed += 1
+        whole = [request for request in simulator.requests if request.status == 200 and not request.faults]
+    assert 0 < failed < 40
+    assert (limiter.running, limiter.waiting) == (0, 0)
+    assert (budget._all.tokens, budget._all.usd) == (0, pytest.approx(0))
+    assert budget.spent.requests == len(simulator.requests)
+    assert budget.spent.tokens >= 150 * len(whole)  # every reply that arrived whole is paid for
 
 
 async def test_batches_of_langchain_keep_them_and_return_exceptions() -> None:
