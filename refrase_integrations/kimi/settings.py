@@ -68,6 +68,9 @@ class Practices(BaseModel):
     forced_choice: Literal["error", "advise"] = "error"
     """What becomes of a reply without a usable tool call where one was forced, also when asked once more: an error
     (`ToolCallMissing`), or a note in the report (an agent that waits for the call may then end without a word)."""
+    unanswered: Literal["error", "advise"] = "error"
+    """What becomes of a reply with neither text nor a tool call, also when asked once more: an error (`EmptyReply`), or
+    the empty reply itself, with a note in the report."""
     answer_tokens: int | None = Field(default=None, gt=0)
     """Target of the practice verbosity: output tokens of an answer; None: 40 for each of ``answer_sentences``, else 200
     (a choice of ours: no source gives a figure)."""

@@ -222,7 +222,8 @@ class PracticedChatModel(BaseChatModel):
             schema: a pydantic class, a TypedDict class or a JSON schema with a title; None only for "json_mode".
             method: "json_schema" (the host's own where it has it, else a tool, validation and one re-ask),
                 "function_calling" (always a tool), or "json_mode" (the prompt has to describe the JSON).
-            include_raw: return ``{"raw", "parsed", "parsing_error"}`` instead of raising.
+            include_raw: return ``{"raw", "parsed", "parsing_error"}``. No reply raises then, nor an empty one; what is
+                wrong with it is the parsing error. What keeps a reply from coming (network, quota ...) still raises.
             strict: whether the host must enforce the schema; None: yes where it can.
             kwargs: further call arguments.
 

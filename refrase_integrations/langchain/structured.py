@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _JUDGED = Practices(forced_choice="advise")
 """A reply without the call is handed out: the parser judges it."""
+_BESIDE = Practices(unanswered="advise")
+"""With the raw message beside it no reply raises: an empty one is handed out too, and the parser says what is wrong."""
 
 Method = Literal["json_schema", "function_calling", "json_mode"]
 
@@ -49,10 +51,12 @@ def structured_output(
     described = None if schema is None else _described(schema)
     traced = {"kwargs": {"method": method, "strict": strict}, "schema": described}
     is_pydantic = isinstance(schema, type) and is_basemodel_subclass(schema)
+    own = kwargs.pop("practices", None)
+    beneath = [_BESIDE] if include_raw else []
     parser: _AnswerParser
     if method == "function_calling" and schema is not None and described is not None:
         name = described["function"]["name"]
-        practices = Practices.of(kwargs.pop("practices", None)).over(_JUDGED)
+        practices = Practices.of(own).over(_JUDGED, *beneath)
         bound = model.bind_tools(
             [schema],
             tool_choice=name,
@@ -71,6 +75,9 @@ def structured_output(
         wanted: dict[str, Any] = {"type": "json_object"}
         if method == "json_schema" and schema is not None:
             wanted = response_format(schema, strict)
+        practices = Practices.of(own).over(*beneath)
+        if practices.model_fields_set:
+            kwargs["practices"] = practices.model_dump(exclude_unset=True)
         bound = model.bind(response_format=wanted, ls_structured_output_format=traced, **kwargs)
         fits = None if described is None else described["function"]["parameters"]
         parser = _PydanticAnswer(pydantic_object=schema) if is_pydantic else _JsonAnswer(fits=fits)
@@ -191,6 +198,9 @@ def _words(error: Exception) -> str:
 
 def _unfit(result: list[Generation], problem: str) -> str:
     message = cast("Any", getattr(result[0], "message", None))
+    calls = any(getattr(message, name, None) for name in ("tool_calls", "invalid_tool_calls"))
+    if message is not None and not message.text and not calls:
+        problem = "it holds neither text nor a tool call"
     cut = getattr(message, "response_metadata", {}).get("finish_reason") == "length"
     hint = " The reply was cut at the output limit: raise max_tokens." if cut else ""
     return f"The reply does not fit the schema: {problem}.{hint}"

@@ -6,14 +6,16 @@ import itertools
 from enum import Enum
 from typing import Annotated, Any, Literal, TypedDict
 
+import openai
 import pytest
 from langchain_core.exceptions import OutputParserException
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
-from refrase_integrations.errors import ConfigurationError, StructuredOutputError
+from refrase_integrations.errors import ConfigurationError, ReplyError, StructuredOutputError, WrongKey
 from refrase_integrations.langchain import ChatKimi
 from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.conversations import MODES
+from tests.langchain.wrapped import wrapped
 
 
 class Joke(BaseModel):
@@ -160,6 +162,52 @@ async def test_an_answer_that_does_not_fit_is_never_silent(mode: str, kind: str,
             assert isinstance(given["parsing_error"], StructuredOutputError)
             assert given["raw"].text == said or method != "json_mode"
         assert simulator.refusals == []
+
+
+EMPTY = {
+    "nothing": Reply(""),
+    "only thoughts": Reply("", reasoning="Hm."),
+    "thoughts cut": Reply("", reasoning="Hm.", finish_reason="length"),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("surface", ["ChatKimi", "wrapped"])
+@pytest.mark.parametrize("method", METHODS)
+async def test_an_empty_reply_beside_the_raw_message_is_no_error(mode: str, surface: str, method: str) -> None:
+    for said, times in (("nothing", 2), ("only thoughts", 2), ("thoughts cut", 1)):
+        with KimiSimulator(script=lambda body: EMPTY[said]) as simulator:  # noqa: B023
+            model = chat(simulator, model="kimi-k2.6") if surface == "ChatKimi" else wrapped(simulator)
+            given = await answer(
+                mode, model.with_structured_output(Joke, method=method, include_raw=True), QUESTION, include_raw=True
+            )
+            assert (given["parsed"], given["raw"].text) == (None, "")
+            assert given["raw"].response_metadata["refrase"]["healed"]
+            assert isinstance(given["parsing_error"], StructuredOutputError)
+            words = (
+                "raise max_tokens" if said == "thoughts cut" and mode == "invoke" else "neither text nor a tool call"
+            )
+            assert words in str(given["parsing_error"])
+            assert "Hm." in given["raw"].additional_kwargs.get("reasoning_content", "Hm.")
+            assert len(simulator.requests) >= times  # it is asked for once more where that may help
+            with pytest.raises(ReplyError):
+                await answer(mode, model.with_structured_output(Joke, method=method), QUESTION)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("surface", ["ChatKimi", "wrapped"])
+async def test_what_keeps_a_reply_from_coming_still_raises(mode: str, surface: str) -> None:
+    with KimiSimulator(script=[Reply(status=401)]) as simulator:
+        model = chat(simulator, model="kimi-k2.6") if surface == "ChatKimi" else wrapped(simulator)
+        with pytest.raises((WrongKey, openai.AuthenticationError)):
+            await answer(mode, model.with_structured_output(Joke, include_raw=True), QUESTION, include_raw=True)
+
+
+def test_practices_of_the_call_are_kept_beside_the_raw_message() -> None:
+    with KimiSimulator(script=['{"setup": "a", "punchline": "b"}']) as simulator:
+        model = chat(simulator, model="kimi-k2.6", practices={"fresh_data": "off"})
+        model.with_structured_output(Joke, include_raw=True, practices={"system_prompt": "off"}).invoke("A joke.")
+        assert [message["role"] for message in simulator.requests[0].body["messages"]] == ["user"]
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -6,7 +6,7 @@ What comes of it, by the way it ended:
 - After results of the app's own tools: one retry, then it passes with a note. The agent has acted; a model that has
   nothing to add must not turn work that is done into a failed run.
 - By the host's content filter, or where the user's own prefix needed no more: it passes.
-- Any other: one retry, then the error.
+- Any other: one retry, then the error; with ``unanswered="advise"`` a note in its place.
 
 The retry is the same request. Reasoning that was handed out already is not repeated: text and calls come from the
 second reply, behind the reasoning of the first. One empty choice of several (``n > 1``) only gets a note.
@@ -23,6 +23,7 @@ from refrase_integrations.kimi.practice import (
     Change,
     Delta,
     Followup,
+    Kind,
     Practice,
     Prepared,
     Reference,
@@ -71,8 +72,9 @@ class _Watch:
             return [{"notes": [Change("advise", f"{what}: the host's content filter ended it")]}]
         if (self._prepared.call.body.get("n") or 1) > 1:
             return [{"notes": [Change("advise", f"{what}: one of several choices")]}]
+        ending: Kind = "advise" if self._prepared.call.practices.unanswered == "advise" else "refuse"
         if finish_reason == "length":
-            return [{"notes": [Change("refuse", f"{what}: {self._spent()}")]}]
+            return [{"notes": [Change(ending, f"{what}: {self._spent()}")]}]
         if may_follow_up(self._prepared, PRACTICE.id):
             note = Change("replace", f"{what}: asked once more")
             seen = self._reasoned or self._prepared.call.takes == "answer"
@@ -80,7 +82,7 @@ class _Watch:
             return [{"followup": Followup(self._prepared.call.body, note.detail, takes=takes), "notes": [note]}]
         if _has_acted(self._prepared.call):
             return [{"notes": [Change("advise", f"{what} after tool results: passed on as the end of the turn")]}]
-        return [{"notes": [Change("refuse", f"{what} {self._ended(finish_reason)}")]}]
+        return [{"notes": [Change(ending, f"{what} {self._ended(finish_reason)}")]}]
 
     def _spent(self) -> str:
         dialect, body = self._prepared.call.dialect, self._prepared.body

@@ -67,6 +67,14 @@ class TestOneRetry:
         assert answer.said("empty-reply") == [("replace", f"{found}: asked once more")]
         assert answer.finish == "stop"
 
+    @pytest.mark.parametrize("reply", [NOTHING, THOUGHT, Reply(reasoning="So", finish_reason="length")])
+    async def test_an_empty_end_may_be_advice_only(self, surface: str, mode: str, reply: Reply) -> None:
+        answer, bodies = await answered(surface, mode, ASKED, [reply] * 2, practices={"unanswered": "advise"})
+        assert (answer.text, len(bodies)) == ("", 1 if reply.finish_reason == "length" else 2)
+        found = REASONED if reply.reasoning else EMPTY
+        kind, words = answer.said("empty-reply")[-1]
+        assert (kind, found in words) == ("advise", True)
+
     async def test_reasoning_that_was_handed_out_is_not_repeated(self, surface: str, mode: str) -> None:
         answer, _ = await answered(surface, mode, ASKED, [THOUGHT, ANSWER])
         assert answer.reasoning == "First thoughts."
