@@ -213,6 +213,58 @@ class AsyncEventStream:
             yield _value(event)
 
 
+class ToldEvents:
+    """The events of a stream that calls itself JSON or a web page and so was read to its end, as `EventStream` gives
+    them."""
+
+    def __init__(self, body: bytes) -> None:
+        reader = EventReader()
+        self._events = iter([*reader.feed(body), *reader.close()])
+        self.done = False
+        """The host said so."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        event = next(self._events)
+        if event.startswith(DONE):
+            self.done, self._events = True, iter(())
+            raise StopIteration
+        return _value(event)
+
+    def close(self) -> None:
+        """There is nothing to let go."""
+
+
+class AsyncToldEvents:
+    """The async twin of `ToldEvents`."""
+
+    def __init__(self, body: bytes) -> None:
+        self._told = ToldEvents(body)
+
+    @property
+    def done(self) -> bool:
+        """The host said so."""
+        return self._told.done
+
+    def __aiter__(self) -> AsyncIterator[Any]:
+        return self
+
+    async def __anext__(self) -> Any:
+        for value in self._told:
+            return value
+        raise StopAsyncIteration
+
+    async def close(self) -> None:
+        """There is nothing to let go."""
+
+
+def is_event_stream(body: bytes) -> bool:
+    """Tell whether a body is an event stream, whatever its content type says: no JSON and no page begins so."""
+    return body.removeprefix(_BOM).lstrip().startswith((b"data:", b"event:", b"id:", b"retry:", b":"))
+
+
 def _bytes_of(response: Any) -> Iterator[bytes]:
     raw = "content-encoding" not in response.headers
     return response.iter_raw() if raw else response.iter_bytes()  # type: ignore[no-any-return]

@@ -17,7 +17,15 @@ from typing import Any, cast
 
 from refrase_integrations.client.connection import Connection
 from refrase_integrations.client.deadline import Deadline, OutOfTimeError, Pace, timeouts
-from refrase_integrations.client.events import AsyncEventStream, ErrorEvent, EventStream, plain_streams
+from refrase_integrations.client.events import (
+    AsyncEventStream,
+    AsyncToldEvents,
+    ErrorEvent,
+    EventStream,
+    ToldEvents,
+    is_event_stream,
+    plain_streams,
+)
 from refrase_integrations.client.failures import answered, refused, typed, unreached
 from refrase_integrations.client.passage import Passage
 from refrase_integrations.client.retries import aattempts, attempts, before_resuming
@@ -234,9 +242,12 @@ def _open(job: _Job) -> tuple[Chunk, Any]:
             raise job.refused(stream.response)
         if streamed:
             return _first(next(stream, None), job), stream
-        whole = _whole(b"".join(stream.packets()), job)
+        body = b"".join(stream.packets())
         stream.close()
-        return whole, None
+        if job.prepared.stream and is_event_stream(body):
+            told = ToldEvents(body)
+            return _first(next(told, None), job), told
+        return _whole(body, job), None
     except BaseException as error:
         if stream is not None:
             stream.close()
@@ -275,9 +286,12 @@ async def _aopen(job: _Job) -> tuple[Chunk, Any]:
             raise job.refused(stream.response)
         if streamed:
             return _first(await job.deadline.within(anext(stream, None)), job), stream
-        whole = _whole(b"".join([packet async for packet in job.deadline.each(stream.packets())]), job)
+        body = b"".join([packet async for packet in job.deadline.each(stream.packets())])
         await stream.close()
-        return whole, None
+        if job.prepared.stream and is_event_stream(body):
+            told = AsyncToldEvents(body)
+            return _first(await anext(told, None), job), told
+        return _whole(body, job), None
     except BaseException as error:
         if stream is not None:
             await stream.close()

@@ -56,6 +56,34 @@ async def test_a_stream_is_plain_dicts(way: str, serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", ["text/plain", "application/octet-stream", "application/json", "text/html"])
+@pytest.mark.parametrize(
+    ("before", "plain"),  # the SDK's own decoder loses what stands behind a BOM
+    [("", False), ("", True), ("\ufeff", False), (": keep-alive\n\n", False), (": keep-alive\n\n", True)],
+)
+async def test_a_stream_is_read_whatever_it_is_called(
+    way: str, kind: str, before: str, plain: bool, serve: Serve
+) -> None:
+    events = [piece("Yes"), piece("."), piece(finish="stop")]
+    head, _, body = sse(*events, kind=kind).partition(b"\r\n\r\n")
+    server = serve(head + b"\r\n\r\n" + before.encode() + body)
+    assert await sent(way, request(stream=True), to(server, plain_stream=plain)) == events
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_stream_that_calls_itself_json_is_judged_like_any(way: str, serve: Serve) -> None:
+    kind = "application/json"
+    for broken, error, words in (
+        (sse(done=True, kind=kind), errors.HostFailed, "no event"),
+        (sse(piece("Yes"), done=False, kind=kind), errors.StreamInterrupted, "before the reply was finished"),
+        (sse(piece("Yes"), {"error": {"message": "busy", "code": 429}}, kind=kind), errors.StreamInterrupted, "busy"),
+        (sse({"error": {"message": "busy", "code": 429}}, kind=kind), errors.RateLimited, "busy"),
+    ):
+        with pytest.raises(error, match=words):
+            await sent(way, request(stream=True), to(serve(broken)))
+
+
+@pytest.mark.parametrize("way", WAYS)
 async def test_a_host_that_does_not_stream_is_understood(way: str, serve: Serve) -> None:
     assert await sent(way, request(stream=True), to(serve(http(OK)))) == [OK]
 
