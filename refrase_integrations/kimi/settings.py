@@ -71,6 +71,10 @@ class Practices(BaseModel):
     unanswered: Literal["error", "advise"] = "error"
     """What becomes of a reply with neither text nor a tool call, also when asked once more: an error (`EmptyReply`), or
     the empty reply itself, with a note in the report."""
+    undeclared_calls: Literal["invalid", "keep"] = "invalid"
+    """What becomes of a call to a tool that the request did not declare, where asking once more did not help: an
+    invalid call with the reason, which nobody runs (a tool node may know more tools than the model was given), or a
+    call like any other, for an app that judges it itself, as `KimiMiddleware` does."""
     answer_tokens: int | None = Field(default=None, gt=0)
     """Target of the practice verbosity: output tokens of an answer; None: 40 for each of ``answer_sentences``, else 200
     (a choice of ours: no source gives a figure)."""

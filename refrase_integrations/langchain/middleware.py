@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("refrase_integrations")
 
-_BENEATH = Practices(loop_guard="apply")
-"""The middleware's own defaults: the lowest layer, so that model and user override them."""
+_BENEATH = Practices(loop_guard="apply", undeclared_calls="keep")
+"""The middleware's own defaults: the lowest layer, so that model and user override them. It answers undeclared calls
+itself, and a human may mend one before."""
 _JUDGED = Practices(forced_choice="advise").over(_BENEATH)
 """The same where a structured response is wanted: the middleware judges whether it came."""
 _CORRECTIONS = 2  # replies of one turn that only held unreadable calls and are sent back; then the run ends

@@ -8,7 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode, tools_condition
 
+from refrase_integrations.llamaindex.messages import selections
 from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.surfaces import SURFACES, ask, build, everywhere, exchange, tool, user
 
@@ -39,10 +42,44 @@ class TestUndeclared:
         with KimiSimulator("vllm", script=[REPLY, REPLY, Reply("Sorry.")], quirks=UNDECLARED) as simulator:
             model = build(surface, simulator, model=MODEL)
             answer = await ask(surface, mode, model, ASKED, tools=TOOLS)
-            assert answer.calls == [("get_weather_tool", {"city": "Paris"})], "left to the app, which has no such tool"
+            assert answer.problems == ["there is no tool 'get_weather_tool'; there are: get_weather, get_time"]
+            assert ready(surface, answer.message) == [], "the app may have such a tool, and keep it from the model"
             await ask(surface, mode, model, [*ASKED, answer.message, user("Well?")], tools=TOOLS)
             (told,) = [m for m in simulator.requests[2].body["messages"] if m["role"] == "tool"]
         assert told["content"].startswith(TOLD)
+
+
+def ready(surface: str, message: Any) -> list[str]:
+    """Return the names under which a framework's own tool node would look for a tool to run."""
+    if surface == "ChatKimi":
+        return [call["name"] for call in message.tool_calls]
+    return [chosen.tool_name for chosen in selections(message, strict=False) if "(not run" not in chosen.tool_name]
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+async def test_a_tool_node_that_knows_more_tools_does_not_run_them(way: str) -> None:
+    """A model that is given the tools that read, before a tool node that has the others too."""
+    ran: list[str] = []
+
+    def delete_city(city: str) -> str:
+        """Delete a city from the register."""
+        ran.append(city)
+        return "gone"
+
+    asked = Reply(tool_calls=[("delete_city", {"city": "Paris"})])
+    for practices, deleted in (({}, []), ({"undeclared_calls": "keep"}, ["Paris"])):
+        ran.clear()
+        with KimiSimulator("vllm", script=[asked, asked, Reply("Done.")], strict=False) as simulator:
+            model = build("ChatKimi", simulator, model=MODEL, practices=practices).bind_tools(TOOLS)
+            builder = StateGraph(MessagesState)
+            builder.add_node("model", lambda state, model=model: {"messages": [model.invoke(state["messages"])]})
+            builder.add_node("tools", ToolNode([delete_city]))
+            builder.add_edge(START, "model")
+            builder.add_conditional_edges("model", tools_condition)
+            builder.add_edge("tools", "model")
+            graph, question = builder.compile(), {"messages": [("user", "Weather?")]}
+            _ = graph.invoke(question) if way == "invoke" else await graph.ainvoke(question)
+        assert ran == deleted
 
 
 @pytest.mark.parametrize("surface", SURFACES)

@@ -258,7 +258,7 @@ class Narrowing(AgentMiddleware[Any, Any]):
 @pytest.mark.parametrize("order", ["before", "behind"])
 @pytest.mark.parametrize("guarded", [False, True])
 async def test_a_tool_that_was_not_offered_is_not_run(guarded: bool, order: str, mode: str, model: Any) -> None:
-    """F19: LangChain runs every tool it knows, offered or not."""
+    """F19: LangChain runs every tool it knows, offered or not. ChatKimi calls such a call invalid also by itself."""
     deleted: list[str] = []
 
     def delete_city(city: str) -> str:
@@ -273,7 +273,7 @@ async def test_a_tool_that_was_not_offered_is_not_run(guarded: bool, order: str,
         agent = create_agent(model(simulator), [get_population, delete_city], middleware=middleware)
         state = await run(mode, agent, QUESTION)
         assert simulator.refusals == []
-    assert bool(deleted) is not guarded
+    assert bool(deleted) is (not guarded and model is not chat_kimi)
     if guarded:
         assert texts(state, "tool") == snapshot(
             ["Error: there is no tool 'delete_city'; there are: get_population. Correct the call, or go on without it."]

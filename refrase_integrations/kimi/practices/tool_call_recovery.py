@@ -31,6 +31,7 @@ from refrase_integrations.kimi.practice import (
 from refrase_integrations.kimi.practices.tool_choice import is_forbidden
 from refrase_integrations.kimi.schema import read_arguments
 from refrase_integrations.kimi.tokenformat import (
+    HOLD_LIMIT,
     Event,
     K2Parser,
     K3Parser,
@@ -106,6 +107,9 @@ class _Recover:
         self._think_over(self._reasoning.close(), out)
         self._read(self._think.close() if self._think else (), out)
         self._say(self._content.close(), out)
+        if self._content.overlong or self._reasoning.overlong:
+            detail = f"tool-call text left as text: a section of more than {HOLD_LIMIT:,} characters"
+            self._notes.append(Change("advise", detail))
         calls = _unrepeated(self._found, self._structured)
         drafts = _unrepeated(self._thought, [*self._structured, *calls])
         if self._structured or calls:

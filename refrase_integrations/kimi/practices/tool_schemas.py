@@ -133,9 +133,11 @@ class _Validate:
         if name in self._added or "error" in made:  # that practice, or recovery, has read it
             return made
         if name not in self._schemas:
-            # If asking again does not help, it stays a call: an agent answers it and goes on, as with wrong arguments.
             notes.append(Change("advise", f"a call to {name[:64]!r}, which was not declared"))
-            return {**made, "error": no_such_tool(name, self._schemas)}
+            unknown = cast(ToolCall, {**made, "error": no_such_tool(name, self._schemas)})
+            if self._prepared.call.practices.undeclared_calls == "invalid":
+                unknown["withheld"] = True  # the app may have such a tool, and keep it from the model on purpose
+            return unknown
         read = read_arguments(function.get("arguments", ""), self._schemas[name])
         if read.repairs:
             notes.append(Change("encode", f"{name[:64]}: arguments repaired ({', '.join(read.repairs)})"))

@@ -8,7 +8,7 @@ caller's decision.
 from refrase_integrations.kimi.tokenformat.events import Event, NativeCall, Reasoning, Section, Tag, Text
 from refrase_integrations.kimi.tokenformat.k2 import K2Parser, native_id, split_native_id, write_section
 from refrase_integrations.kimi.tokenformat.k3 import K3Parser
-from refrase_integrations.kimi.tokenformat.markers import may_hold_markup
+from refrase_integrations.kimi.tokenformat.markers import HOLD_LIMIT, may_hold_markup
 from refrase_integrations.kimi.tokenformat.think import ThinkSplitter
 from refrase_integrations.kimi.tokenformat.tokens import (
     CONTROL_TOKENS,
@@ -21,6 +21,7 @@ from refrase_integrations.kimi.tokenformat.tokens import (
 
 __all__ = [
     "CONTROL_TOKENS",
+    "HOLD_LIMIT",
     "TOOL_SECTION_TOKENS",
     "Event",
     "K2Parser",

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from refrase_integrations.kimi.tokenformat.events import Event, NativeCall, Section, Text
-from refrase_integrations.kimi.tokenformat.markers import Fences, HeldSection, MarkerSet, Outbox, Scanner
+from refrase_integrations.kimi.tokenformat.markers import HOLD_LIMIT, Fences, HeldSection, MarkerSet, Outbox, Scanner
 from refrase_integrations.kimi.wire import Tool
 
 SECTION_BEGINS: Final = ("<|tool_calls_section_begin|>", "<|tool_call_section_begin|>")
@@ -56,9 +56,11 @@ class K2Parser:
         hold_limit: characters that a section may have; a longer one goes out as text.
     """
 
-    def __init__(self, tools: Iterable[Tool] = (), *, hold_limit: int = 65536) -> None:
+    def __init__(self, tools: Iterable[Tool] = (), *, hold_limit: int = HOLD_LIMIT) -> None:
         self._tools = _parameters(tools)
         self._limit = hold_limit
+        self.overlong = False
+        """A section was longer and went out as text."""
         self._scanner = Scanner(_MARKERS)
         self._fences = Fences()
         self._section: HeldSection | None = None
@@ -124,6 +126,7 @@ class K2Parser:
         """Hand the open section out; ``rest`` is a marker that the end of the reply cut in two."""
         self._section = None
         if section.let_go:
+            self.overlong = True
             self._say(rest, out)
             return
         raw = section.raw

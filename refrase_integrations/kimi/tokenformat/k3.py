@@ -22,7 +22,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from refrase_integrations.kimi.tokenformat.events import Event, NativeCall, Reasoning, Section, Tag, Text
-from refrase_integrations.kimi.tokenformat.markers import Fences, HeldSection, MarkerSet, Outbox, Scanner
+from refrase_integrations.kimi.tokenformat.markers import HOLD_LIMIT, Fences, HeldSection, MarkerSet, Outbox, Scanner
 
 _OPEN, _CLOSE, _SEP, _END_OF_MESSAGE = "<|open|>", "<|close|>", "<|sep|>", "<|end_of_msg|>"
 _MARKERS = MarkerSet((_OPEN, _CLOSE, _SEP, _END_OF_MESSAGE))
@@ -46,8 +46,10 @@ class K3Parser:
         hold_limit: characters that a tools section may have; a longer one goes out as text.
     """
 
-    def __init__(self, *, inside: bool = False, hold_limit: int = 65536) -> None:
+    def __init__(self, *, inside: bool = False, hold_limit: int = HOLD_LIMIT) -> None:
         self._limit = hold_limit
+        self.overlong = False
+        """A section was longer and went out as text."""
         self._scanner = Scanner(_MARKERS)
         self._fences = Fences()
         self._thinking = inside
@@ -156,6 +158,7 @@ class K3Parser:
         """Hand the open section out; ``rest`` is a marker that the end of the reply cut in two."""
         self._section = self._tag = None
         if section.let_go:
+            self.overlong = True
             self._say(rest, out)
             return
         raw = section.raw

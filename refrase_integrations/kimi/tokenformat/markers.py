@@ -7,8 +7,10 @@ from collections.abc import Iterable
 
 from refrase_integrations.kimi.tokenformat.events import Event, Reasoning, Text
 
-_FENCE = re.compile("`{3,}")
+HOLD_LIMIT = 65_536
+"""Characters of the longest section that is held back: a model that never ends one must not stop a stream for good."""
 
+_FENCE = re.compile("`{3,}")
 
 _MARKUP = re.compile(r"<(?:[|t]|/t|/?\Z)")
 

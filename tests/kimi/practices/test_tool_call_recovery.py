@@ -251,6 +251,17 @@ class TestGuards:
         )
         assert made(message) == [("get_weather", {"city": "Rome"})]
 
+    @pytest.mark.parametrize("where", ["content", "reasoning"])
+    async def test_one_too_long_to_be_held_back(self, mode: str, where: str) -> None:
+        leak = write_section([("get_weather", json.dumps({"city": "P" * 70_000}))])
+        reply = Reply(leak) if where == "content" else Reply("It is warm.", reasoning=leak)
+        message, _, _ = await talk(mode, reply, model=THINKING)
+        assert made(message) == []
+        text = message.text if where == "content" else message.additional_kwargs["reasoning_content"]
+        assert text == leak
+        why = "tool-call text left as text: a section of more than 65,536 characters"
+        assert healed(message) == [("advise", why)]
+
     async def test_an_open_section_in_the_reasoning(self, mode: str) -> None:
         reasoning = f"I look. {LEAK.removesuffix(END)}"
         message, _, _ = await talk(mode, Reply("Sunny.", reasoning=reasoning), model=THINKING)

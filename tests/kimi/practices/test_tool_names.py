@@ -110,7 +110,7 @@ async def test_history_keeps_its_alias_when_the_tool_is_gone(mode: str) -> None:
 async def test_an_undeclared_alias_is_not_made_a_name(mode: str) -> None:
     script = [Reply(reasoning="Hm.", tool_calls=[("ls_c7b68a", {"q": "x"})])] * 2
     reply, _ = await exchange(mode, [("user", "Go.")], tools=[tool("get_weather")], script=script)
-    assert [call["name"] for call in reply.tool_calls] == ["ls_c7b68a"]
+    assert [call["name"] for call in reply.invalid_tool_calls] == ["ls_c7b68a"]
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -481,14 +481,23 @@ class TestToolsThatMayNotBeCalled:
         )
         assert [call["name"] for call in reply.tool_calls] == ["book"]
 
-    async def test_called_again_it_stays_a_call_that_the_agent_answers(self, mode: str) -> None:
-        reply, bodies = await called(mode, *[calls(("cancel", {}))] * 2, persona="vllm", model=INSTRUCT)
+    @pytest.mark.parametrize("kept", [False, True])
+    async def test_called_again_it_is_an_invalid_call_that_nobody_runs(self, mode: str, kept: bool) -> None:
+        how: Any = {"practices": {"undeclared_calls": "keep"}} if kept else {}
+        reply, bodies = await called(mode, *[calls(("cancel", {}))] * 2, persona="vllm", model=INSTRUCT, **how)
         assert len(bodies) == 2
-        assert [call["name"] for call in reply.tool_calls] == ["cancel"]
+        assert [call["name"] for call in reply.tool_calls] == (["cancel"] if kept else [])
+        assert [call["name"] for call in reply.invalid_tool_calls] == ([] if kept else ["cancel"])
         assert [*reply.additional_kwargs["tool_call_errors"].values()] == snapshot(
             ["there is no tool 'cancel'; there are: book, clock"]
         )
         assert said(reply)[0] == snapshot(("advise", "a call to 'cancel', which was not declared"))
+
+    async def test_beside_a_good_one_it_is_not_asked_for_and_not_run(self, mode: str) -> None:
+        reply, bodies = await called(mode, calls(("book", GOOD), ("cancel", {})), persona="vllm", model=INSTRUCT)
+        assert len(bodies) == 1
+        assert [call["name"] for call in reply.tool_calls] == ["book"]
+        assert [call["name"] for call in reply.invalid_tool_calls] == ["cancel"]
 
     async def test_none_answered_with_calls_is_asked_for_text(self, mode: str) -> None:
         vllm = {"persona": "vllm", "model": INSTRUCT}
