@@ -40,6 +40,7 @@ def create_cli() -> typer.Typer:
         raise MissingExtra("the command line", "cli") from None
     from refrase_integrations.cli.catalogue import hosts, models
     from refrase_integrations.cli.demo import demo
+    from refrase_integrations.cli.doctor import doctor
     from refrase_integrations.cli.explain import explain
     from refrase_integrations.cli.lint import lint
     from refrase_integrations.cli.practices import practices
@@ -48,7 +49,7 @@ def create_cli() -> typer.Typer:
     # Pretty tracebacks would print local variables, keys among them.
     cli = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
     cli.callback()(_refrase_kimi)
-    for command in (demo, practices, models, hosts, lint, explain, simulate):
+    for command in (demo, practices, models, hosts, lint, explain, doctor, simulate):
         cli.command()(command)
     return cli
 

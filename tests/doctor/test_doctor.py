@@ -1,8 +1,9 @@
 """The doctor's engine: how many requests, how many at once, what it does where a host fails, and chance."""
 
 import asyncio
+import sys
 
-import httpx2
+import openai
 import pytest
 
 from refrase_integrations.client.connection import connect
@@ -11,6 +12,8 @@ from refrase_integrations.errors import ConnectionFailed, ModelNotFound, WrongKe
 from refrase_integrations.simulator import KimiSimulator, Reply
 
 MODEL = "kimi-k2.6"
+HTTP = sys.modules[openai.DefaultHttpxClient.__mro__[1].__module__.partition(".")[0]]
+"""The HTTP library under the installed SDK: httpx or HTTP."""
 
 
 def run(simulator, model=MODEL, **options):
@@ -41,7 +44,7 @@ def test_no_more_requests_at_once_than_allowed(at_once):
     counting = CountingTransport()
 
     async def examined(base_url):
-        async with httpx2.AsyncClient(transport=counting) as http:
+        async with HTTP.AsyncClient(transport=counting) as http:
             connection = connect("generic", base_url, "sk-test", http_async_client=http)
             return await examine(connection, MODEL, tries=1, at_once=at_once)
 
@@ -50,7 +53,7 @@ def test_no_more_requests_at_once_than_allowed(at_once):
     assert counting.most == at_once
 
 
-class CountingTransport(httpx2.AsyncHTTPTransport):
+class CountingTransport(HTTP.AsyncHTTPTransport):
     """Counts how many requests are on their way."""
 
     def __init__(self):
