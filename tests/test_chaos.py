@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -124,6 +126,13 @@ def test_a_connection_in_use_is_seen() -> None:
         assert Held.now().beyond(before) == ["1 connection(s) in use"]
         stream.close()
         assert Held.now().beyond(before) == []
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "result.json"
+    assert chaos.main(["--calls", "16", "--client", "ChatKimi", "--faults", QUICK, "--json", str(file)]) == 0
+    assert "ChatKimi" in capsys.readouterr().out.splitlines()[1]
+    assert sum(json.loads(file.read_text("utf-8"))["ChatKimi"]["ends"].values()) == 16
 
 
 def test_slope() -> None:

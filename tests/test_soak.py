@@ -7,6 +7,7 @@ from collections import Counter
 
 import pytest
 
+from benchmarks import soak
 from benchmarks.soak import AGENTS, Result, report, run, serving, verdict
 
 
@@ -34,6 +35,12 @@ def test_faults_do_not_stop_agents() -> None:
         "ConnectionFailed",
     }
     assert (result.left, max(result.kept, 0)) == ([], 0)
+
+
+@pytest.mark.slow
+def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert soak.main(["--minutes", "0.05", "--agents", "4", "--kind", "LangGraph"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "flat, and nothing left behind"
 
 
 def sound() -> Result:
