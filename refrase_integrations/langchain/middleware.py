@@ -107,7 +107,7 @@ class KimiMiddleware(AgentMiddleware[KimiState, Any]):
         practices: Practices | Mapping[str, Any] | str | None = None,
         *,
         nudge: int = 0,
-        handle_tool_errors: bool | tuple[type[Exception], ...] = False,
+        handle_tool_errors: bool | type[Exception] | tuple[type[Exception], ...] = False,
         budget: Budget | None = None,
     ) -> None:
         super().__init__()
@@ -119,7 +119,7 @@ class KimiMiddleware(AgentMiddleware[KimiState, Any]):
         self.host, self.model_name, self.nudge = host, model_name, nudge
         self.practices = Practices.of(practices)
         self.budget: AbstractContextManager[Any] = nullcontext() if budget is None else budget
-        self.handled = (Exception,) if handle_tool_errors is True else handle_tool_errors or ()
+        self.handled = _handled(handle_tool_errors)
 
     # -- the model call ----------------------------------------------------------------------------------
 
@@ -287,6 +287,15 @@ class KimiMiddleware(AgentMiddleware[KimiState, Any]):
             raise
         except self.handled as error:
             return _failed(request, error)
+
+
+def _handled(errors: bool | type[Exception] | tuple[type[Exception], ...]) -> tuple[type[Exception], ...]:
+    if isinstance(errors, bool):
+        return (Exception,) if errors else ()
+    types = errors if isinstance(errors, tuple) else (errors,)
+    if not all(isinstance(one, type) and issubclass(one, Exception) for one in types):
+        raise ConfigurationError(f"handle_tool_errors is True, False or types of exceptions, not {errors!r:.60}")
+    return types
 
 
 def _report(reply: AIMessage) -> dict[str, Any] | None:

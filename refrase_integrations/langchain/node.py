@@ -115,6 +115,7 @@ class RefraseNode(Runnable[Any, Any]):
 
         Raises:
             ConfigurationError: the state has no such messages, or its reducer cannot take the update.
+            InvalidMessage: something among them is no message.
             PracticeError: a practice refuses the prompt, as ``practices={"fresh_data": "error"}`` can.
         """
         messages = states.given_messages(input)

@@ -8,7 +8,6 @@ from typing import Any
 from langchain_core.messages import (
     AnyMessage,
     BaseMessage,
-    HumanMessage,
     RemoveMessage,
     SystemMessage,
     convert_to_messages,
@@ -33,14 +32,14 @@ _READ = "__pregel_read"  # LangGraph's own way for its edges and writers to reac
 
 
 def given_messages(value: Any) -> list[BaseMessage] | None:
-    """Return the messages of what a chat model takes: text, a prompt value, a list; None where ``value`` is a state."""
+    """Return the messages of what a chat model takes: text, a prompt value, a list; None where ``value`` is a state.
+
+    Raises:
+        InvalidMessage: something in the list is no message.
+    """
     if isinstance(value, PromptValue):
         return value.to_messages()
-    if isinstance(value, str):
-        return [HumanMessage(value)]
-    if isinstance(value, BaseMessage):
-        return [value]
-    return convert_to_messages(value) if isinstance(value, Sequence) else None
+    return _messages(value) if isinstance(value, str | BaseMessage | Sequence) else None
 
 
 def state_messages(state: Any, key: str) -> list[BaseMessage]:
@@ -48,13 +47,36 @@ def state_messages(state: Any, key: str) -> list[BaseMessage]:
 
     Raises:
         ConfigurationError: the state has no such key.
+        InvalidMessage: what stands there are no messages.
     """
     found = state_value(state, key)
     if found is None:
         raise ConfigurationError(
             f"the state ({type(state).__name__}) has no messages under {key!r}; name their key with messages_key="
         )
-    return convert_to_messages([found] if isinstance(found, (str, BaseMessage)) else found)
+    return _messages(found)
+
+
+def _messages(found: Any) -> list[BaseMessage]:
+    given = [found] if isinstance(found, str | BaseMessage | Mapping) else found
+    if not isinstance(given, Iterable):
+        raise InvalidMessage(f"a list of messages was expected, not {type(given).__name__}")
+    given = list(given)
+    try:
+        return convert_to_messages(given)
+    except (NotImplementedError, ValueError, TypeError):  # core's words show the message
+        place = next((n for n, one in enumerate(given) if not _is_message(one)), 0)
+        raise InvalidMessage(
+            f"messages[{place}]: this {type(given[place]).__name__} is no message: take LangChain's messages, "
+            "('user', 'text') or {'role': 'user', 'content': 'text'}"
+        ) from None
+
+
+def _is_message(one: Any) -> bool:
+    try:
+        return bool(convert_to_messages([one]))
+    except (NotImplementedError, ValueError, TypeError):
+        return False
 
 
 def state_value(state: Any, key: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 from langchain_core.tools import BaseTool
@@ -30,8 +30,10 @@ def wire_tools(
     functions such as ``{"type": "builtin_function", "function": {"name": "$web_search"}}`` stay as they are.
 
     Raises:
-        ConfigurationError: something is no tool; names its position and type.
+        ConfigurationError: that is no list, or something in it is no tool; names its position and type.
     """
+    if isinstance(tools, str | Mapping) or not isinstance(tools, Iterable):
+        raise ConfigurationError(f"tools must be a list of tools, not {type(tools).__name__}")
     formed: list[Tool] = []
     for position, tool in enumerate(tools):
         if isinstance(tool, dict) and (tool.get("type") == BUILTIN or "function" in tool):

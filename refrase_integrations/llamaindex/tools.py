@@ -31,8 +31,11 @@ def wire_tools(
         strict: whether arguments must follow the schema; None leaves it to the host.
 
     Raises:
-        ConfigurationError: something is no tool, or its parameters have no JSON schema; names position and type.
+        ConfigurationError: that is no list, something in it is no tool, or its parameters have no JSON schema; names
+            position and type.
     """
+    if isinstance(tools, str | Mapping) or not isinstance(tools, Iterable):
+        raise ConfigurationError(f"tools must be a list of tools, not {type(tools).__name__}")
     formed: list[Tool] = []
     for position, tool in enumerate(tools):
         if isinstance(tool, Mapping):

@@ -297,7 +297,7 @@ class TestToolsThatFail:
             with pytest.raises(ConnectionError):
                 await run(mode, self.agent(simulator, handled), QUESTION)
 
-    @pytest.mark.parametrize("handled", [True, (ConnectionError,)])
+    @pytest.mark.parametrize("handled", [True, (ConnectionError,), ConnectionError])
     async def test_are_an_answer_for_the_model_where_asked_for(self, mode: str, handled: Any) -> None:
         with KimiSimulator(script=[calling(PARIS), ANSWER]) as simulator:
             state = await run(mode, self.agent(simulator, handled), QUESTION)
@@ -407,6 +407,9 @@ class TestSettings:
             KimiMiddleware(practices={"loop_gard": "apply"})
         with pytest.raises(ConfigurationError, match="nudge"):
             KimiMiddleware(nudge=-1)
+        for wrong in ("yes", 3, (3,), BaseException, None):
+            with pytest.raises(ConfigurationError, match="handle_tool_errors"):
+                KimiMiddleware(handle_tool_errors=wrong)  # type: ignore[arg-type]
 
     async def test_through_a_checkpointer_and_a_second_turn(self, model: Any) -> None:
         script = [

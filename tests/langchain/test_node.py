@@ -28,7 +28,7 @@ from langgraph.graph import START, MessagesState, StateGraph, add_messages
 from langgraph.prebuilt import create_react_agent
 from pydantic import BaseModel
 
-from refrase_integrations.errors import CatalogueError, ConfigurationError, NoLiveData
+from refrase_integrations.errors import CatalogueError, ConfigurationError, InvalidMessage, NoLiveData
 from refrase_integrations.kimi.lines import own_line, put_line
 from refrase_integrations.kimi.practice import Call, Change, Edit, Practice
 from refrase_integrations.kimi.practices import register_practice, unregister_practice
@@ -61,6 +61,11 @@ class Model(BaseModel):
 
 class Chat(TypedDict):
     chat: Annotated[list[AnyMessage], add_messages]
+
+
+@dataclass(frozen=True)
+class Frozen:
+    messages: Annotated[list[AnyMessage], add_messages] = field(default_factory=list)
 
 
 class Unreduced(TypedDict):
@@ -107,7 +112,14 @@ def graph(schema: Any, node: Any, model: Any, *, reads: str = "messages", key: s
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(
     ("schema", "key"),
-    [(MessagesState, "messages"), (Typed, "messages"), (Data, "messages"), (Model, "messages"), (Chat, "chat")],
+    [
+        (MessagesState, "messages"),
+        (Typed, "messages"),
+        (Data, "messages"),
+        (Model, "messages"),
+        (Chat, "chat"),
+        (Frozen, "messages"),
+    ],
 )
 async def test_a_plain_model_gets_the_prompt_in_every_kind_of_state(mode: str, schema: Any, key: str) -> None:
     with KimiSimulator(script=lambda body: "Yes.") as simulator:
@@ -359,6 +371,11 @@ def test_an_output_key_that_cannot_be_replaced_is_an_error_in_the_first_run() ->
         (lambda: RefraseNode(host="nowhere"), CatalogueError),
         (lambda: RefraseNode(practices={"no-such": "off"}), ConfigurationError),
         (lambda: RefraseNode(tools=[3]), ConfigurationError),
+        (lambda: RefraseNode(tools=3), ConfigurationError),  # type: ignore[arg-type]
+        (lambda: RefraseNode(tools="get_weather"), ConfigurationError),  # type: ignore[arg-type]
+        (lambda: RefraseNode(model=3), CatalogueError),  # type: ignore[arg-type]
+        (lambda: RefraseNode(host=3), CatalogueError),  # type: ignore[arg-type]
+        (lambda: RefraseNode(model=" "), CatalogueError),
         (lambda: RefraseNode().invoke({"chat": []}), ConfigurationError),
         (lambda: RefraseNode().invoke(Data(messages=None)), ConfigurationError),
         (lambda: RefraseNode().invoke(3), ConfigurationError),
@@ -368,6 +385,41 @@ def test_an_output_key_that_cannot_be_replaced_is_an_error_in_the_first_run() ->
 def test_what_is_wrong_is_said(build: Callable[[], Any], error: type[Exception]) -> None:
     with pytest.raises(error):
         build()
+
+
+@pytest.mark.parametrize("way", ["state", "chain", "graph", "edge"])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        3,
+        None,
+        {"secret": 1},
+        ("user",),
+        ("user", "secret", 3),
+        {"role": "user"},
+        {"role": "x", "content": "secret"},
+        b"secret",
+    ],
+)
+def test_what_is_no_message_is_said_by_its_place_and_not_shown(wrong: Any, way: str) -> None:
+    given: Any = [HumanMessage("Hi."), wrong]
+    ways: dict[str, Callable[[], Any]] = {
+        "state": lambda: RefraseNode().invoke({"messages": given}),
+        "chain": lambda: RefraseNode().invoke(given),
+        "graph": lambda: graph(Unreduced, RefraseNode(), None).invoke({"messages": given}),
+        "edge": lambda: route_fresh_data({"messages": given}),
+    }
+    with pytest.raises(InvalidMessage, match=r"messages\[1\]: this .* is no message") as caught:
+        ways[way]()
+    assert "secret" not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+def test_one_message_or_a_number_instead_of_a_list() -> None:
+    for one in (HumanMessage("Hi."), "Hi.", {"role": "user", "content": "Hi."}):
+        assert said(RefraseNode().invoke({"messages": one})["messages"])[1:] == [("system", DEFAULT), ("human", "Hi.")]
+    with pytest.raises(InvalidMessage, match="a list of messages was expected, not int"):
+        RefraseNode().invoke({"messages": 5})
 
 
 def test_a_question_that_needs_live_data_can_be_refused() -> None:

@@ -186,6 +186,11 @@ def test_it_says_which_tool_is_live_and_which_question_needs_one() -> None:
 def test_an_unknown_host_and_a_wrong_setting_are_said_at_once() -> None:
     with pytest.raises(CatalogueError, match="nowhere"):
         RefraseStep(host="nowhere")
+    for wrong in (3, "get_weather", {"name": "get_weather"}):
+        with pytest.raises(ConfigurationError, match="tools must be a list of tools"):
+            RefraseStep(tools=wrong)  # type: ignore[arg-type]
+    with pytest.raises(CatalogueError, match="by its name, not as int"):
+        RefraseStep(model=3)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match="telepathy"):
         RefraseStep(practices={"telepathy": "apply"})
 

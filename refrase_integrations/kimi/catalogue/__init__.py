@@ -251,6 +251,8 @@ class _Catalogue:
         object.__setattr__(self, "private", private)
 
     def find(self, name: str) -> ModelProfile | None:
+        if not isinstance(name, str):
+            raise CatalogueError(f"A model is given by its name, not as {type(name).__name__}.")
         if name in self.names:
             return self.names[name]
         found = self.found.get(name)
@@ -268,6 +270,8 @@ class _Catalogue:
         return self.unknown.setdefault(name, ModelProfile(id=name, name=name, known=False))
 
     def host(self, id: str) -> HostProfile:
+        if not isinstance(id, str):
+            raise CatalogueError(f"A host is given by its id, not as {type(id).__name__}.")
         found = self.hosts.get(id) or self.hosts.get(id.strip().lower().replace("_", "-"))
         if found is None:
             close = get_close_matches(id.strip().lower(), self.hosts, n=3, cutoff=0.5)
