@@ -58,10 +58,11 @@ def state_messages(state: Any, key: str) -> list[BaseMessage]:
 
 
 def _messages(found: Any) -> list[BaseMessage]:
-    given = [found] if isinstance(found, str | BaseMessage | Mapping) else found
-    if not isinstance(given, Iterable):
-        raise InvalidMessage(f"a list of messages was expected, not {type(given).__name__}")
-    given = list(given)
+    if isinstance(found, str | BaseMessage | Mapping):
+        found = [found]
+    if not isinstance(found, Iterable):
+        raise InvalidMessage(f"a list of messages was expected, not {type(found).__name__}")
+    given: list[Any] = list(found)
     try:
         return convert_to_messages(given)
     except (NotImplementedError, ValueError, TypeError):  # core's words show the message
