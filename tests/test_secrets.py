@@ -9,6 +9,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage, System
 from pydantic import BaseModel
 
 from refrase_integrations import errors
+from refrase_integrations.batch import Budget, Limits, arun_batch, run_batch
 from refrase_integrations.langchain import ChatKimi
 from refrase_integrations.llamaindex import Kimi
 from refrase_integrations.simulator import KimiSimulator, Reply
@@ -213,6 +215,33 @@ async def test_reports_and_refusals_of_practices_show_no_secret(
     assert shown
     assert leaks(shown) == []
     assert leaks("\n".join(said)) == []
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "fields", [{"budget": Budget(tokens=1)}, {"budget": Budget(usd=1e-9)}, {"limits": Limits(tokens_per_minute=1)}]
+)
+async def test_no_budget_and_no_limit_shows_a_secret(
+    mode: str, fields: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    with KimiSimulator() as simulator, everything_said(caplog) as said:
+        with pytest.raises((errors.BudgetExceeded, errors.LimitReached)) as caught:
+            await ask(mode, chat(simulator, **fields), MESSAGES)
+    shown = told(caught.value) + repr(fields) + pickle.dumps((caught.value, fields)).decode("latin-1")
+    assert leaks(shown + "\n".join(said)) == []
+    assert KEY not in variables(caught.value)
+
+
+@pytest.mark.parametrize("way", ["run", "arun"])
+async def test_the_file_of_a_batch_shows_no_secret(way: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "out.jsonl"
+    with KimiSimulator(script=[_error(400, "content_filter"), Reply("Fine.")], strict=False) as simulator:
+        with everything_said(caplog) as said:
+            model, options = chat(simulator, max_retries=0), {"path": path, "concurrency": 1}
+            inputs = [MESSAGES, [*MESSAGES, AIMessage("Hm."), HumanMessage("And now?")]]
+            batch = run_batch(model, inputs, **options) if way == "run" else await arun_batch(model, inputs, **options)
+    assert (batch.done, batch.failed) == (1, 1)
+    assert leaks(path.read_text("utf-8") + repr(list(batch)) + str(batch) + "\n".join(said)) == []
 
 
 class Person(BaseModel):

@@ -174,8 +174,9 @@ def run_batch(
 
     Args:
         model: a chat model, chain or agent of LangChain; an LLM of LlamaIndex; or a function of one input.
-        inputs: what the model takes: prompts, messages, dicts for a chain ... Taken one by one, as there is room.
-        path: the file; it is made where there is none.
+        inputs: what the model takes: prompts, messages, dicts for a chain ... Taken one by one as there is room, by the
+            thread in which the run is at work.
+        path: the file; it is made where there is none. ``<path>.lock`` beside it keeps other runs off.
         key: names a row by its input, so that it is found again when inputs are added or reordered. None: its number.
         store: what of a result is kept, such as ``lambda reply: reply.text``. None: all of it.
         concurrency: rows at the same time. None: as many requests as the model's `Limits` allow, else 8.
@@ -363,13 +364,13 @@ class _Run:
                 key = str(number) if self._key is None else self._key(value)
                 if self._key is not None:
                     if not isinstance(key, str) or key in keys:
-                        what = "comes twice" if isinstance(key, str) else f"is a {type(key).__name__}, no text"
-                        raise ConfigurationError(f"input {number}: its key {key!r:.80} {what}")
+                        what = "was there before" if isinstance(key, str) else f"is a {type(key).__name__}, no text"
+                        raise ConfigurationError(f"input {number}: its key {what}")
                     keys.add(key)
                 try:
                     row = _Input(number, key, digest(value), value)
                 except ConfigurationError as error:
-                    raise ConfigurationError(f"input {number} (key {key!r:.80}): {error}") from None
+                    raise ConfigurationError(f"input {number}: {error}") from None
                 place = None if self._file is None else self._file.find(key, row.digest)
                 if place is None:
                     yield row
@@ -452,7 +453,7 @@ def _row(index: int, line: Mapping[str, Any], *, resumed: bool, raw: bool = Fals
 
 
 def _unwritten(row: _Input, wrong: ConfigurationError) -> ConfigurationError:
-    return ConfigurationError(f"the result of row {row.key!r:.80}: {wrong}. Say with store= what of it to keep.")
+    return ConfigurationError(f"the result of input {row.number}: {wrong}. Say with store= what of it to keep.")
 
 
 def _is(error: Exception, kinds: type[Exception] | tuple[type[Exception], ...]) -> bool:
