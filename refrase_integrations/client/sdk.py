@@ -249,6 +249,7 @@ def _open(job: _Job) -> tuple[Chunk, Any]:
             return _first(next(told, None), job), told
         return _whole(body, job), None
     except BaseException as error:
+        body = b""  # no traceback holds what the host sent: it may repeat the key
         if stream is not None:
             stream.close()
         if not isinstance(error, Exception):
@@ -293,6 +294,7 @@ async def _aopen(job: _Job) -> tuple[Chunk, Any]:
             return _first(await anext(told, None), job), told
         return _whole(body, job), None
     except BaseException as error:
+        body = b""  # no traceback holds what the host sent: it may repeat the key
         if stream is not None:
             await stream.close()
         if not isinstance(error, Exception):
