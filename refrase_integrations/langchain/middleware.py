@@ -86,7 +86,8 @@ class KimiMiddleware(AgentMiddleware[KimiState, Any]):
 
     Args:
         host: id of the host that serves the model; None: read from the model.
-        model_name: the model's name, where it does not tell it itself; then every model of the agent counts as it.
+        model_name: the model's name, where it does not tell it itself; then every model of the agent counts as it,
+            less those that carry the practices themselves.
         practices: `Practices`, a dict such as ``{"system_prompt": "off"}``, or "off". They win over the model's own.
         nudge: how often in one turn a model that announces an action and stops is asked to take it.
         handle_tool_errors: whether exceptions of tools become error messages for the model (True, or the types that
@@ -156,7 +157,9 @@ class KimiMiddleware(AgentMiddleware[KimiState, Any]):
             return None
         beneath = _BENEATH if request.response_format is None else _JUDGED
         practices = self.practices.over(Practices.of(getattr(first, "practices", None)), beneath)
-        practised = with_kimi_practices(model, self.model_name, self.host, practices)
+        told = isinstance(model, PracticedChatModel)  # by itself
+        name, host = (None, None) if told else (self.model_name, self.host)
+        practised = with_kimi_practices(model, name, host, practices)
         return request.override(model=practised, model_settings=settings)
 
     def _knows(self, model: Any) -> bool:

@@ -127,7 +127,7 @@ def with_kimi_practices(
     if isinstance(model, BaseChatModel):
         return WrappedChatModel(inner=model, model_name=model_name or "", host=host, practices=practices, **given)
     if isinstance(model, RunnableWithFallbacks):
-        first = with_kimi_practices(model.runnable, model_name, host, practices, **given)
+        first = _one_of_several(model.runnable, model_name, host, practices, given)
         others = [_fallback(other, model_name, host, practices, given) for other in model.fallbacks]
         return model.model_copy(update={"runnable": first, "fallbacks": others})
     if isinstance(model, RunnableBindingBase):
@@ -160,19 +160,29 @@ def _fallback(
     practices: Settings,
     given: Mapping[str, Any],
 ) -> Any:
-    core = model
-    while isinstance(core, RunnableBindingBase):
-        core = core.bound
-    if isinstance(core, PracticedChatModel):  # it has told already
-        shared = {name: value for name, value in given.items() if name != "thinking"}
-        return with_kimi_practices(model, practices=practices, **shared)
-    if isinstance(core, BaseChatModel):
+    core = _core(model)
+    if isinstance(core, BaseChatModel) and not isinstance(core, PracticedChatModel):
         own = model_name_of(core)
         if own is not None and not knows_model(own):
             _log.info("fallback %s (%s) is no known Kimi model: it stays as it is", type(core).__name__, own)
             return model
         model_name, host = (None if own else model_name), (None if _tells_host(core) else host)
+    return _one_of_several(model, model_name, host, practices, given)
+
+
+def _one_of_several(
+    model: Runnable[Any, Any], model_name: str | None, host: str | None, practices: Settings, given: Mapping[str, Any]
+) -> Any:
+    if isinstance(_core(model), PracticedChatModel):  # it has told already: the arguments are meant for others
+        shared = {name: value for name, value in given.items() if name != "thinking"}
+        return with_kimi_practices(model, practices=practices, **shared)
     return with_kimi_practices(model, model_name, host, practices, **given)
+
+
+def _core(model: Any) -> Any:
+    while isinstance(model, RunnableBindingBase):
+        model = model.bound
+    return model
 
 
 def _tells_host(model: BaseChatModel) -> bool:

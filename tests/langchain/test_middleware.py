@@ -382,6 +382,12 @@ class TestOtherModels:
                 state = await run("invoke", agent, QUESTION)
         assert state["refrase_report"]["model"] == "kimi-k2.6"
 
+    async def test_what_it_is_told_is_for_models_that_do_not_tell(self) -> None:
+        with KimiSimulator(script=[ANSWER]) as simulator:
+            middleware = KimiMiddleware(host="vllm", model_name="kimi-k2-thinking")
+            state = await run("invoke", create_agent(chat_kimi(simulator), [], middleware=[middleware]), QUESTION)
+        assert (state["refrase_report"]["model"], state["refrase_report"]["host"]) == ("kimi-k2.6", "moonshot")
+
 
 class Router(AgentMiddleware[Any, Any]):
     """Sends every call to another model."""

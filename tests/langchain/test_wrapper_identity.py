@@ -268,6 +268,17 @@ def test_chat_kimi_says_itself_what_it_is() -> None:
                 with_kimi_practices(one, **arguments)  # type: ignore[arg-type]
 
 
+def test_among_fallbacks_the_names_are_for_those_that_do_not_tell() -> None:
+    kimi = ChatKimi(api_key="sk-test", model="kimi-k3")
+    chain = kimi.with_fallbacks([Remembering(), fake(Remembering(), host="vllm")])
+    model: Any = with_kimi_practices(chain, "kimi-k2.6", "moonshot", thinking=False)
+    assert [(type(one), one.model_name, one.host, one.thinking) for one in model.runnables] == [
+        (ChatKimi, "kimi-k3", None, None),
+        (WrappedChatModel, "kimi-k2.6", "moonshot", False),
+        (WrappedChatModel, "kimi-k2-0905-preview", "vllm", None),
+    ]
+
+
 async def test_a_binding_is_taken_apart() -> None:
     def look(place: str) -> str:
         """Look at a place."""
