@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 from refrase_integrations.kimi.messages import is_blank, text_of, text_of_part, with_fields
@@ -124,10 +126,13 @@ def _places(text: str, own: OwnLine) -> Iterator[tuple[int, int]]:
     """Yield where the practice's lines stand, pasted documents aside."""
     if own.opening not in text:
         return
-    pasted: list[tuple[int, int]] | None = None
-    for match in own.pattern.finditer(text):
-        pasted = _pasted(text) if pasted is None else pasted
-        if not any(start < match.start() < end for start, end in pasted):
+    found = [*own.pattern.finditer(text)]
+    if not found:
+        return
+    pasted = sorted(_pasted(text))
+    reach = [*accumulate((end for _, end in pasted), max, initial=0)]
+    for match in found:
+        if reach[bisect_left(pasted, (match.start(), 0))] <= match.start():
             yield match.span()
 
 

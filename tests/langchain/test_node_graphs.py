@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
+from langchain.agents import create_agent
 from langchain_core.messages import (
     AIMessage,
     AnyMessage,
@@ -28,7 +29,7 @@ from langgraph.prebuilt import ToolNode, tools_condition
 from langgraph.types import Command, Send, interrupt
 
 from refrase_integrations.errors import ConfigurationError
-from refrase_integrations.langchain import RefraseNode
+from refrase_integrations.langchain import ChatKimi, KimiMiddleware, RefraseNode
 from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.conversations import MODES
 from tests.langchain.graphs import DEFAULT, plain, prompts, said, thread, turn, user
@@ -311,6 +312,38 @@ def test_a_parallel_node_can_lose_its_message_where_one_has_to_be_put_in_front(n
     """As the manual says; there the node belongs into a step of its own, or writes a key of its own."""
     messages = beside(RefraseNode(), name).invoke(user("Hi."))["messages"]
     assert [message.type for message in messages] == ["system", "human", *(["ai"] if kept else [])]
+
+
+@pytest.mark.parametrize("shape", ["before ChatKimi", "before an agent with the middleware", "in a subgraph", "twice"])
+def test_over_many_turns_the_state_grows_by_what_was_said_and_ids_stay(shape: str) -> None:
+    def add(a: int, b: int) -> int:
+        """Add two numbers."""
+        return a + b
+
+    with KimiSimulator(script=echo) as simulator:
+        node = RefraseNode(tools=[add], practices={"grounding": "apply"})
+        model: Any = plain(simulator)
+        behind: Any = caller(model)
+        if shape == "before ChatKimi":
+            behind = caller(ChatKimi(host="moonshot", base_url=simulator.base_url, api_key="sk-test"))
+        elif shape == "before an agent with the middleware":
+            behind = create_agent(model, [add], middleware=[KimiMiddleware("moonshot")])
+        steps = [("refrase", node), *([("again", node)] if shape == "twice" else []), ("model", behind)]
+        saver = InMemorySaver()
+        app = line(*steps, checkpointer=saver)
+        if shape == "in a subgraph":
+            app = line(("inner", line(*steps)), checkpointer=saver)
+        ids: list[str | None] = []
+        for number in range(40):
+            state = app.invoke(user(f"Hi {number}."), thread("t"))
+            now = [message.id for message in state["messages"]]
+            assert now[: len(ids)] == ids
+            assert len(set(now)) == len(now) == 2 * number + 3
+            ids = now
+        assert simulator.refusals == []
+        sent = prompts(simulator)
+    assert grows(sent)
+    assert sent[-1][0]["content"].count("rule:") == 2
 
 
 # -- streams ---------------------------------------------------------------------------------------------
