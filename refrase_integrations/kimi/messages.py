@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from operator import is_not
 from typing import Any, cast
 
-from refrase_integrations.kimi.wire import Body, Message, Tool, put
+from refrase_integrations.kimi.wire import Body, Message, Tool, ToolCall, put
 
 REASONING_KEYS = ("reasoning_content", "reasoning")
 """Fields in which hosts send reasoning text (MoonshotAI/kimi-code, kosong/src/providers/reasoning-key.ts)."""
@@ -35,7 +36,7 @@ def is_blank(content: Any) -> bool:
     if content is None:
         return True
     if isinstance(content, str):
-        return not content.strip()
+        return not content or content.isspace()
     if isinstance(content, list):
         return all(_is_blank_part(part) for part in content)
     return False
@@ -45,9 +46,7 @@ def map_messages(body: Body, change: Callable[[Message], Message]) -> Body:
     """Apply ``change`` to each message; the same body where every message stays the same object."""
     messages = body.get("messages") or []
     changed = [change(message) for message in messages]
-    if all(new is old for new, old in zip(changed, messages, strict=True)):
-        return body
-    return put(body, messages=changed)
+    return put(body, messages=changed) if any(map(is_not, changed, messages)) else body
 
 
 def with_fields(message: Message, **fields: Any) -> Message:
@@ -70,12 +69,18 @@ def most_tokens(messages: Iterable[Message], tools: Iterable[Tool] | None) -> in
         total += _TEMPLATE
         for key, value in message.items():
             if isinstance(value, str):
-                total += _most(value)
+                total += len(value) if value.isascii() else 4 * len(value)
             elif key == "content" and isinstance(value, list):
                 total += sum(_most(text) if (text := text_of_part(part)) else _PICTURE for part in value)
-            elif key == "tool_calls":
-                total += sum(_most(str(made)) for made in value) if isinstance(value, list) else 0
+            elif key == "tool_calls" and isinstance(value, list):
+                total += sum(map(_most_of_call, value))
     return total
+
+
+def _most_of_call(made: ToolCall) -> int:
+    function = made.get("function") or {}
+    texts = (made.get("id"), function.get("name"), function.get("arguments"))
+    return _TEMPLATE + sum(_most(text if isinstance(text, str) else str(text)) for text in texts if text)
 
 
 _TEMPLATE = 32  # control tokens and role names around one message, generously; tokens

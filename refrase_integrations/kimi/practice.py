@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict
 
 from refrase_integrations.errors import PracticeError, ReplyError
 from refrase_integrations.kimi.dialect import NOTHING, Dialect
+from refrase_integrations.kimi.messages import most_tokens
 from refrase_integrations.kimi.wire import Body, Message, Tool, ToolCall, Usage
 
 if TYPE_CHECKING:
@@ -159,6 +160,19 @@ class Call:
     origins: tuple[tuple[Message, Any], ...] = ()
     """The framework's own message that each wire message was made of: one that no practice touched can be handed on to
     another model as it is."""
+
+    _bounds: list[tuple[list[Message], list[Tool] | None, int]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
+
+    def most_tokens(self, messages: list[Message], tools: list[Tool] | None) -> int:
+        """Return an upper bound of a prompt's tokens; worked out once for the same two lists. See `most_tokens`."""
+        for known, declared, bound in self._bounds:
+            if known is messages and declared is tools:
+                return bound
+        bound = most_tokens(messages, tools)
+        self._bounds.append((messages, tools, bound))
+        return bound
 
     def tokens(self, messages: list[Message], tools: list[Tool] | None) -> int:
         """Return the tokens of a prompt in this dialect's template, by the call's counter."""

@@ -46,10 +46,12 @@ class Report:
 
     def _record(self, into: list[Entry], practice: Practice, changes: Iterable[Change], advised: bool) -> None:
         source = practice.sources[0].address if practice.sources else ""
+        debug = _log.isEnabledFor(logging.DEBUG)
         for change in changes:
             entry = Entry(practice.id, "advise" if advised else change.kind, change.detail, source)
             into.append(entry)
-            self._log(entry)
+            if debug or entry.action in _LOUD:
+                self._log(entry)
 
     def _log(self, entry: Entry) -> None:
         loud = entry.action in _LOUD and self._first_time(entry)

@@ -70,8 +70,12 @@ def encode(messages: Sequence[BaseMessage], host: str = "", reasoning_key: str |
 
 
 def _encoded(message: BaseMessage, position: int, host: str, reasoning_key: str | None) -> Message:
-    role = _role(message, position)
-    wire: Message = {"role": role, "content": _content(message.content, role, position)}
+    role = _KINDS.get(type(message)) or _role(message, position)
+    content = message.content
+    wire: Message = {
+        "role": role,
+        "content": content if isinstance(content, str) else _content(content, role, position),
+    }
     if isinstance(message, AIMessage):
         _add_assistant_fields(wire, message, host, reasoning_key)
     elif isinstance(message, ToolMessage):
@@ -96,9 +100,7 @@ def _role(message: BaseMessage, position: int) -> str:
     raise InvalidMessage(f"messages[{position}]: {type(message).__name__} cannot be sent to a model")
 
 
-def _content(content: str | list[str | dict[str, Any]], role: str, position: int) -> Any:
-    if isinstance(content, str):
-        return content
+def _content(content: list[str | dict[str, Any]], role: str, position: int) -> Any:
     parts = [part for block in content if (part := _part(block, role, position)) is not None]
     if all(part["type"] == "text" for part in parts) and (len(parts) < 2 or role == "tool"):
         return "\n".join(part["text"] for part in parts)  # a tool's result is documented as a string
@@ -134,13 +136,12 @@ def _part(block: str | dict[str, Any], role: str, position: int) -> dict[str, An
 
 
 def _add_assistant_fields(wire: Message, message: AIMessage, host: str, reasoning_key: str | None) -> None:
-    errors = message.additional_kwargs.get(ERRORS) or {}
-    calls = [
-        *map(_wire_call(message), message.tool_calls),
-        *(_wire_invalid_call(call, errors) for call in message.invalid_tool_calls),
-    ]
-    if calls:
-        wire["tool_calls"] = calls
+    if message.tool_calls or message.invalid_tool_calls:
+        errors = message.additional_kwargs.get(ERRORS) or {}
+        wire["tool_calls"] = [
+            *map(_wire_call(message), message.tool_calls),
+            *(_wire_invalid_call(call, errors) for call in message.invalid_tool_calls),
+        ]
     at_home = message.response_metadata.get("refrase", {}).get("host") == host
     reasoning = _reasoning(message)
     if reasoning is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from refrase_integrations.errors import ContextWindowExceeded
-from refrase_integrations.kimi.messages import most_tokens
 from refrase_integrations.kimi.practice import Call, Change, Edit, Practice, Reference, messages_of, unchanged
 from refrase_integrations.kimi.wire import Body, Message, put
 
@@ -13,7 +12,7 @@ _LEAST_OUTPUT = 1_024  # what trimming leaves for the answer, where the dialect 
 def apply(body: Body, call: Call) -> Edit:
     """Find a prompt that is over the window; where the practice is set to apply, the oldest turns go."""
     dialect, messages, tools = call.dialect, messages_of(body), body.get("tools")
-    if most_tokens(messages, tools) < dialect.window:
+    if call.most_tokens(messages, tools) < dialect.window:
         return unchanged(body)
     counted = call.tokens(messages, tools)
     least = counted if call.count.exact else int(counted * (1 - call.count.margin))

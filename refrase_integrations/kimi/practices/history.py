@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any, cast
 
 from refrase_integrations.kimi.messages import REASONING_KEYS, is_blank, text_of, with_fields, without_fields
@@ -52,6 +53,8 @@ def spoken(messages: Iterable[Message], changes: list[Change], blank: str | None
 def _spoken(message: Message, blank: str | None, changes: list[Change]) -> Message | None:
     """Return the message without what says nothing; None where nothing is left."""
     content, role, calls = message.get("content"), message.get("role"), message.get("tool_calls")
+    if not calls and isinstance(content, str) and content and not content.isspace():
+        return message  # nearly every message
     if isinstance(content, list) and not is_blank(content):
         said = [part for part in content if not is_blank([part])]
         if len(said) < len(content):
@@ -103,21 +106,22 @@ def _readable(message: Message, changes: list[Change]) -> Message:
 def _parsable(one: ToolCall) -> ToolCall:
     function = one.get("function") or {}
     text = function.get("arguments")
-    if isinstance(text, str) and text[:1] == "{" and text[-1:] == "}":
-        try:
-            json.loads(text, strict=False)
-        except (ValueError, RecursionError):
-            pass
-        else:
-            return one
-    elif isinstance(text, str):
-        try:
-            if isinstance(json.loads(text), dict):
-                return one
-        except (ValueError, RecursionError):
-            pass
+    if isinstance(text, str) and (_is_object if len(text) > _REMEMBERED else _is_known_object)(text):
+        return one
     wrapped = "{}" if not text else json.dumps({"unreadable_arguments": text}, ensure_ascii=False)
     return cast(ToolCall, {**one, "function": {**function, "arguments": wrapped}})
+
+
+def _is_object(text: str) -> bool:
+    braces = text[:1] == "{" and text[-1:] == "}"
+    try:
+        return isinstance(json.loads(text, strict=not braces), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+_REMEMBERED = 1_000  # characters; longer arguments are parsed anew rather than kept
+_is_known_object = lru_cache(maxsize=4_096)(_is_object)  # a thread's calls come back every turn
 
 
 def answered(messages: list[Message], changes: list[Change]) -> Iterator[Message]:
@@ -144,6 +148,11 @@ def answered(messages: list[Message], changes: list[Change]) -> Iterator[Message
         while number + direct < len(messages) and messages[number + direct].get("role") == "tool":
             direct += 1
         behind = messages[number : number + direct]
+        if direct == len(calls) and all(map(_answers, calls, behind)):
+            yield from behind
+            moved.update(map(id, behind))
+            number += direct
+            continue
         answers, leftovers = _matched(calls, behind, ())
         if None in answers:
             later = _until_reuse(messages, number + direct, {one.get("id") or "" for one in calls})
@@ -165,6 +174,10 @@ def answered(messages: list[Message], changes: list[Change]) -> Iterator[Message
             )
             moved.update(id(answer) for answer in behind)
         number += direct
+
+
+def _answers(one: ToolCall, message: Message) -> bool:
+    return (message.get("tool_call_id") or "") == (one.get("id") or "")
 
 
 def _matched(

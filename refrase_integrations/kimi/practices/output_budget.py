@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from refrase_integrations.kimi.messages import most_tokens
 from refrase_integrations.kimi.practice import Call, Change, Edit, Practice, Reference, messages_of
 from refrase_integrations.kimi.wire import Body, put
 
@@ -43,7 +42,7 @@ def apply(body: Body, call: Call) -> Edit:
 def _room(body: Body, call: Call, limit: int) -> tuple[int, str]:
     """Return how many tokens the window leaves for output, and how that is known (empty where it does not matter)."""
     window, messages, tools = call.dialect.window, messages_of(body), body.get("tools")
-    if most_tokens(messages, tools) + limit <= window:
+    if call.most_tokens(messages, tools) + limit <= window:
         return limit, ""  # a token is at least one byte: no need to count
     prompt = call.tokens(messages, tools)
     how = "counted exactly" if call.count.exact else f"estimated, margin {call.count.margin:.0%}"

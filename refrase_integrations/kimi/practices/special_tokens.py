@@ -43,9 +43,7 @@ def apply(body: Body, call: Call) -> Edit:
 
 def heal(prepared: Prepared) -> Step | None:
     """Restore control tokens in the reply where the request carried neutralised ones."""
-    texts = (text for message in messages_of(prepared.body) for text in _texts(message) if "~" in text)
-    carried = any(restore(text) != text for text in texts)
-    return _Restore() if carried else None
+    return _Restore() if any(map(_carries, messages_of(prepared.body))) else None
 
 
 class _Restore:
@@ -68,9 +66,17 @@ class _Restore:
         return [cast(Delta, rest)] if rest else []
 
 
+def _carries(message: Message) -> bool:
+    for value in message.values():
+        if not isinstance(value, str) or "~" in value:
+            return any(restore(text) != text for text in _texts(message))
+    return False  # nearly every message
+
+
 def _texts(message: Message) -> Iterator[str]:
+    fields = cast("dict[str, Any]", message)
     for key in _TEXTS:
-        value = cast("dict[str, Any]", message).get(key)
+        value = fields.get(key)
         if isinstance(value, str):
             yield value
         elif isinstance(value, list):
@@ -89,9 +95,17 @@ def _described(tool: Tool) -> Tool:
 
 
 def _neutral(message: Message) -> Message:
+    for value in message.values():
+        if not isinstance(value, str) or "<" in value or "[" in value:
+            return _looked_through(message)
+    return message  # nearly every message: no control token begins otherwise
+
+
+def _looked_through(message: Message) -> Message:
     fields: dict[str, Any] = {}
+    texts = cast("dict[str, Any]", message)
     for key in _TEXTS:
-        value = cast("dict[str, Any]", message).get(key)
+        value = texts.get(key)
         if isinstance(value, str):
             harmless: Any = neutralise(value)
         elif isinstance(value, list):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import cast
 
 from refrase_integrations.kimi.messages import with_fields
@@ -75,11 +76,7 @@ def heal(prepared: Prepared) -> Step:
 
 class _Identify:
     def __init__(self, prepared: Prepared) -> None:
-        self._taken = {
-            made.get("id") or ""
-            for message in messages_of(prepared.call.body)
-            for made in message.get("tool_calls") or ()
-        }
+        self._prepared = prepared
         self._seed = prepared.call.salt
         self._position = 0
 
@@ -95,6 +92,11 @@ class _Identify:
         if "tool_calls" not in delta:
             return [delta]
         return [cast(Delta, {**delta, "tool_calls": [self._identified(made) for made in delta["tool_calls"]]})]
+
+    @cached_property
+    def _taken(self) -> set[str]:
+        messages = messages_of(self._prepared.call.body)
+        return {made.get("id") or "" for message in messages for made in message.get("tool_calls") or ()}
 
     def _identified(self, made: ToolCall) -> ToolCall:
         old, position = made.get("id") or "", self._position

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, cast
@@ -35,7 +36,8 @@ def apply(body: Body, call: Call) -> Edit:
     if changes:
         body = put(body, tools=aliased)
     names = [name for tool in aliased if (name := (tool.get("function") or {}).get("name")) is not None]
-    for name in sorted({name for name in names if names.count(name) > 1}):
+    twice = {name for name, times in Counter(names).items() if times > 1} if len({*names}) < len(names) else ()
+    for name in sorted(twice):
         changes.append(Change("refuse", f"two tools are called {name!r}"))
     body = map_messages(body, lambda message: _renamed_message(message, pattern))
     choice = body.get("tool_choice")
@@ -114,7 +116,7 @@ def _renamed_message(message: Message, pattern: str) -> Message:
         if back:
             return with_fields(message, tool_calls=[_renamed_call(made, back) for made in calls])
     name: Any = message.get("name")
-    if message.get("role") == "tool" and isinstance(name, str) and alias(name, pattern) != name:
+    if name is not None and message.get("role") == "tool" and isinstance(name, str) and alias(name, pattern) != name:
         return with_fields(message, name=alias(name, pattern))
     return message
 

@@ -19,7 +19,6 @@ _KINDS = {
 
 def apply(body: Body, call: Call) -> Edit:
     """Find what cannot be shown; where the practice is set to apply, a placeholder takes its place."""
-    places = {id(message): place for place, message in enumerate(messages_of(call.body))}  # as the user counts
     found: dict[tuple[str, str], list[int]] = {}  # by kind and reason: the message of each
 
     def shown(message: Message) -> Message:
@@ -31,7 +30,7 @@ def apply(body: Body, call: Call) -> Edit:
             kind = _KINDS.get(str(part.get("type"))) if isinstance(part, Mapping) else None
             reason = _obstacle(kind, part, call.dialect) if kind else None
             if kind and reason:
-                found.setdefault((kind, reason), []).append(places.get(id(message), 0))
+                found.setdefault((kind, reason), []).append(_place(message, call))
                 part = {"type": "text", "text": f"[{kind} left out: {reason}]"}
             parts.append(part)
         same = all(new is old for new, old in zip(parts, content, strict=True))
@@ -41,6 +40,11 @@ def apply(body: Body, call: Call) -> Edit:
     if not found:
         return unchanged(body)
     return Edit(edited, [Change("drop", _told(*what, where, call.dialect)) for what, where in found.items()])
+
+
+def _place(message: Message, call: Call) -> int:
+    """Return the number of a message as the user counts."""
+    return next((place for place, given in enumerate(messages_of(call.body)) if given is message), 0)
 
 
 _TEXT_ONLY, _NO_VIDEO, _ADDRESS = (

@@ -56,7 +56,7 @@ def contains_section_tokens(text: str, *, neutralised: bool = False) -> bool:
         text: any text.
         neutralised: count the form that `neutralise` gives them, too.
     """
-    return (_ANY_SECTION if neutralised else _SECTION).search(text) is not None
+    return "<" in text and (_ANY_SECTION if neutralised else _SECTION).search(text) is not None
 
 
 def neutralise(text: str) -> str:
@@ -78,7 +78,7 @@ def neutralise(text: str) -> str:
     - what is left: a text that carries neutralised forms and not one control token is indistinguishable from
       the result of an earlier call, is not changed, and loses one ``~`` per form in `restore`.
     """
-    return _ANY.sub(r"\g<0>~", text) if _RAW.search(text) else text
+    return _ANY.sub(r"\g<0>~", text) if ("<" in text or "[" in text) and _RAW.search(text) else text
 
 
 def restore(text: str) -> str:
