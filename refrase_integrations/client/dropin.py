@@ -10,23 +10,19 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from refrase_integrations.client.budgets import Budget
-from refrase_integrations.client.connection import Connection, connect
 from refrase_integrations.client.deadline import Deadline, checked_seconds
-from refrase_integrations.client.frozen import without_secrets
 from refrase_integrations.client.limits import Limiter, Limits
-from refrase_integrations.client.passage import passage
-from refrase_integrations.client.sdk import asend, send
 from refrase_integrations.errors import ConfigurationError
-from refrase_integrations.kimi import catalogue
-from refrase_integrations.kimi.catalogue import find_host
-from refrase_integrations.kimi.dialect import Dialect
-from refrase_integrations.kimi.practice import Prepared
-from refrase_integrations.kimi.request import MODEL_FIELDS, dialect_of
+from refrase_integrations.kimi.fields import MODEL_FIELDS
 from refrase_integrations.kimi.settings import Practices
-from refrase_integrations.kimi.wire import Chunk
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what only a call needs is imported by it: importing a model is cheap
     from typing import Self
+
+    from refrase_integrations.client.connection import Connection
+    from refrase_integrations.kimi.dialect import Dialect
+    from refrase_integrations.kimi.practice import Prepared
+    from refrase_integrations.kimi.wire import Chunk
 
 _HIDDEN = ("api_key", "http_client", "http_async_client")
 """Fields that no pickle carries."""
@@ -34,12 +30,18 @@ _HALF_HIDDEN = ("default_headers", "default_query")
 """Fields of which a pickle carries what does not authenticate."""
 
 
+def _default_model() -> str:
+    from refrase_integrations.kimi import catalogue
+
+    return catalogue.DEFAULT_MODEL
+
+
 class DropIn(BaseModel):
     """Fields of a model that sends its own requests; a framework's class inherits from this and from its base."""
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
-    model: str = Field(default_factory=lambda: catalogue.DEFAULT_MODEL)
+    model: str = Field(default_factory=_default_model)
     """The model's name in any host's spelling."""
     host: str | None = None
     """Id of the host; None: read from ``base_url``, else Moonshot's international API."""
@@ -122,6 +124,8 @@ class DropIn(BaseModel):
         Raises:
             ConfigurationError: says which field to set instead.
         """
+        from refrase_integrations.kimi.catalogue import find_host
+
         name = type(self).__name__
         if model_name not in (None, self.model):
             raise ConfigurationError(f"{name} has its own model, {self.model!r}: set {name}(model=...) instead")
@@ -135,6 +139,8 @@ class DropIn(BaseModel):
 
     def _pickled(self) -> dict[str, Any]:
         """Return the fields that a pickle carries in another form: it holds no secret."""
+        from refrase_integrations.client.frozen import without_secrets
+
         open_parts = without_secrets({name: getattr(self, name) for name in _HALF_HIDDEN})
         return {**dict.fromkeys(_HIDDEN), **open_parts}
 
@@ -146,21 +152,32 @@ class DropIn(BaseModel):
         return {**own, **more, **begun, "practices": self.practices, "extra_body": extra}
 
     def _dialect(self, settings: Mapping[str, Any]) -> tuple[Dialect, bool | None]:
+        from refrase_integrations.kimi.catalogue import find_host
+        from refrase_integrations.kimi.request import dialect_of
+
         return dialect_of(settings, find_host(self.host, self.base_url))
 
     def _send(self, prepared: Prepared, settings: Mapping[str, Any]) -> Iterator[Chunk]:
+        from refrase_integrations.client.passage import passage
+        from refrase_integrations.client.sdk import send
+
         connection, times = self._connection(settings), _times(settings)
         way = passage(prepared, self.budget, self.limits, connection.account)
         sending = partial(send, prepared, connection, max_retries=self.max_retries, passage=way, **times)
         return sending() if way is None else way.through(sending, entered=True)
 
     def _asend(self, prepared: Prepared, settings: Mapping[str, Any]) -> AsyncIterator[Chunk]:
+        from refrase_integrations.client.passage import passage
+        from refrase_integrations.client.sdk import asend
+
         connection, times = self._connection(settings), _times(settings)
         way = passage(prepared, self.budget, self.limits, connection.account)
         sending = partial(asend, prepared, connection, max_retries=self.max_retries, passage=way, **times)
         return sending() if way is None else way.athrough(sending, entered=True)
 
     def _connection(self, settings: Mapping[str, Any]) -> Connection:
+        from refrase_integrations.client.connection import connect
+
         return connect(
             self.host,
             self.base_url,

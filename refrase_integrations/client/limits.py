@@ -20,7 +20,6 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from refrase_integrations.errors import ConfigurationError, LimitReached
-from refrase_integrations.kimi.catalogue import find_host
 
 _MINUTE, _DAY = 60.0, 86_400.0
 SLACK = 1.0
@@ -80,6 +79,8 @@ class Limits(BaseModel):
         Raises:
             ConfigurationError: the catalogue knows no such tier of the host.
         """
+        from refrase_integrations.kimi.catalogue import find_host
+
         known = {level.name: level for level in find_host(host).tiers.levels}
         found = known.get(f"tier{tier}" if isinstance(tier, int) else tier)
         if found is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -14,25 +14,7 @@ from refrase_integrations.kimi.catalogue import wire_model_id
 from refrase_integrations.kimi.catalogue.loading import merged
 from refrase_integrations.kimi.catalogue.profile import HostProfile, ModelProfile, State
 from refrase_integrations.kimi.usage import cost
-from refrase_integrations.kimi.wire import Usage
-
-
-class _Nothing(Mapping[str, Any]):
-    """The empty mapping. Hashable, as a dataclass wants its default values to be."""
-
-    def __getitem__(self, key: str) -> Any:
-        raise KeyError(key)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(())
-
-    def __len__(self) -> int:
-        return 0
-
-    __hash__ = object.__hash__
-
-
-NOTHING: Mapping[str, Any] = _Nothing()
+from refrase_integrations.kimi.wire import NOTHING, Usage
 
 SWITCHES: frozenset[str] = frozenset(
     {

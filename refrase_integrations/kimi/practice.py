@@ -9,11 +9,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypedDict
 
 from refrase_integrations.errors import PracticeError, ReplyError
-from refrase_integrations.kimi.dialect import NOTHING, Dialect
 from refrase_integrations.kimi.messages import most_tokens
-from refrase_integrations.kimi.wire import Body, Message, Tool, ToolCall, Usage
+from refrase_integrations.kimi.wire import NOTHING, Body, Message, Tool, ToolCall, Usage
 
 if TYPE_CHECKING:
+    from refrase_integrations.kimi.dialect import Dialect
     from refrase_integrations.kimi.report import Report
     from refrase_integrations.kimi.settings import Practices
     from refrase_integrations.kimi.tokens import TokenCounter

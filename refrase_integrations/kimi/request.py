@@ -18,6 +18,7 @@ from refrase_integrations.kimi.catalogue import find_model, knows_model
 from refrase_integrations.kimi.catalogue.profile import HostProfile
 from refrase_integrations.kimi.deliberation import decide
 from refrase_integrations.kimi.dialect import Dialect, compile_dialect
+from refrase_integrations.kimi.fields import CALL_FIELDS
 from refrase_integrations.kimi.practice import Call
 from refrase_integrations.kimi.practices.thinking import wish
 from refrase_integrations.kimi.settings import Practices
@@ -25,19 +26,6 @@ from refrase_integrations.kimi.tokens import TokenCounter, counter
 from refrase_integrations.kimi.wire import Body, Message, Tool
 
 _log = logging.getLogger("refrase_integrations")
-
-MODEL_FIELDS = (
-    "model", "thinking", "reasoning_effort", "temperature", "top_p", "presence_penalty", "frequency_penalty", "seed",
-    "stop", "max_tokens", "timeout", "deadline", "stall_timeout", "stream_usage", "continue_on_length",
-    "live_tools",
-)  # fmt: skip
-"""What a model has a field for and a call may override."""
-
-CALL_FIELDS = frozenset(MODEL_FIELDS) | {
-    "practices", "extra_body", "tools", "tool_choice", "strict", "parallel_tool_calls", "response_format",
-    "max_completion_tokens", "prompt_cache_key", "safety_identifier", "user", "logprobs", "top_logprobs", "logit_bias",
-}  # fmt: skip
-"""Every argument that a call takes, whatever the framework."""
 
 _OF_THE_MODEL = ("host", "base_url", "api_key")
 _BODY_FIELDS = (

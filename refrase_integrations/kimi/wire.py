@@ -5,7 +5,7 @@ Every key is optional to the type checker, because hosts leave out what they lik
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypedDict, cast
 
 Role = Literal["system", "user", "assistant", "tool"]
@@ -105,6 +105,24 @@ class Usage(TypedDict, total=False):
 Chunk = Mapping[str, Any]
 """A raw response as the SDK's transport hands it out: a stream chunk, or a whole response (one chunk whose
 choices carry ``message`` instead of ``delta``)."""
+
+
+class _Nothing(Mapping[str, Any]):
+    """The empty mapping. Hashable, as a dataclass wants its default values to be."""
+
+    def __getitem__(self, key: str) -> Any:
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(())
+
+    def __len__(self) -> int:
+        return 0
+
+    __hash__ = object.__hash__
+
+
+NOTHING: Mapping[str, Any] = _Nothing()
 
 
 def put(body: Body, **values: Any) -> Body:

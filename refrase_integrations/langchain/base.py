@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
@@ -19,18 +19,16 @@ from langchain_core.runnables.config import ensure_config
 from langchain_core.tools import BaseTool
 from pydantic import ValidationError
 
-from refrase_integrations.errors import ConfigurationError, HostError
-from refrase_integrations.kimi.dialect import Dialect
-from refrase_integrations.kimi.practice import Call, Prepared
-from refrase_integrations.kimi.request import build_call, field_error, wire_choice
-from refrase_integrations.kimi.stream import fold
-from refrase_integrations.kimi.tokens import TokenCounter
-from refrase_integrations.kimi.turn import arun, is_structural, run
-from refrase_integrations.kimi.wire import Chunk
+from refrase_integrations.errors import STRUCTURAL, ConfigurationError, HostError
 from refrase_integrations.langchain.failures import classified
-from refrase_integrations.langchain.messages import Decoder, encode
-from refrase_integrations.langchain.structured import Method, response_format, structured_output
 from refrase_integrations.langchain.tools import marked_live, wire_tools
+
+if TYPE_CHECKING:  # what only a call needs is imported by it: importing a model is cheap
+    from refrase_integrations.kimi.dialect import Dialect
+    from refrase_integrations.kimi.practice import Call, Prepared
+    from refrase_integrations.kimi.tokens import TokenCounter
+    from refrase_integrations.kimi.wire import Chunk
+    from refrase_integrations.langchain.structured import Method
 
 
 class PracticedChatModel(BaseChatModel):
@@ -41,6 +39,8 @@ class PracticedChatModel(BaseChatModel):
             super().__init__(*args, **kwargs)
         except ValidationError as error:
             # pydantic's own text quotes the input, and with it the key.
+            from refrase_integrations.kimi.request import field_error
+
             raise field_error(type(self), error) from None
 
     @abstractmethod
@@ -65,7 +65,7 @@ class PracticedChatModel(BaseChatModel):
 
     def _is_structural(self, error: Exception) -> bool:
         """Tell whether what `_send` raised is a host's refusal of the history's form."""
-        return is_structural(error)
+        return isinstance(error, STRUCTURAL)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy the model; what LangChain worked out from the old fields, the cache's key, is not kept."""
@@ -82,12 +82,14 @@ class PracticedChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
+        from refrase_integrations.langchain import engine
+
         with classified():
             settings = self._settings(stop, kwargs)
             call = self._call(messages, settings, stream=False)
-            deltas = list(run(call, lambda prepared: self._send(prepared, settings), self._is_structural))
-        decoder = Decoder(call.dialect.cost)
-        return ChatResult(generations=[decoder.generation(whole) for whole in fold(deltas)])
+            deltas = list(engine.run(call, lambda prepared: self._send(prepared, settings), self._is_structural))
+        decoder = engine.Decoder(call.dialect.cost)
+        return ChatResult(generations=[decoder.generation(whole) for whole in engine.fold(deltas)])
 
     async def _agenerate(
         self,
@@ -96,15 +98,19 @@ class PracticedChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> ChatResult:
+        from refrase_integrations.langchain import engine
+
         with classified():
             settings = self._settings(stop, kwargs)
             call = self._call(messages, settings, stream=False)
             deltas = [
                 delta
-                async for delta in arun(call, lambda prepared: self._asend(prepared, settings), self._is_structural)
+                async for delta in engine.arun(
+                    call, lambda prepared: self._asend(prepared, settings), self._is_structural
+                )
             ]
-        decoder = Decoder(call.dialect.cost)
-        return ChatResult(generations=[decoder.generation(whole) for whole in fold(deltas)])
+        decoder = engine.Decoder(call.dialect.cost)
+        return ChatResult(generations=[decoder.generation(whole) for whole in engine.fold(deltas)])
 
     def _stream(
         self,
@@ -113,12 +119,14 @@ class PracticedChatModel(BaseChatModel):
         run_manager: CallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
+        from refrase_integrations.langchain import engine
+
         with classified():
             settings = self._settings(stop, kwargs)
             call = self._call(messages, settings, stream=True)
-            decoder = Decoder(call.dialect.cost)
+            decoder = engine.Decoder(call.dialect.cost)
             try:
-                for delta in run(call, lambda prepared: self._send(prepared, settings), self._is_structural):
+                for delta in engine.run(call, lambda prepared: self._send(prepared, settings), self._is_structural):
                     chunk = decoder.chunk(delta)
                     if run_manager is not None:
                         run_manager.on_llm_new_token(cast(str, chunk.message.content), chunk=chunk)
@@ -134,12 +142,14 @@ class PracticedChatModel(BaseChatModel):
         run_manager: AsyncCallbackManagerForLLMRun | None = None,
         **kwargs: Any,
     ) -> AsyncIterator[ChatGenerationChunk]:
+        from refrase_integrations.langchain import engine
+
         with classified():
             settings = self._settings(stop, kwargs)
             call = self._call(messages, settings, stream=True)
-            decoder = Decoder(call.dialect.cost)
+            decoder = engine.Decoder(call.dialect.cost)
             try:
-                deltas = arun(call, lambda prepared: self._asend(prepared, settings), self._is_structural)
+                deltas = engine.arun(call, lambda prepared: self._asend(prepared, settings), self._is_structural)
                 async with aclosing(deltas):  # a stream that is left in the middle lets its connection go at once
                     async for delta in deltas:
                         chunk = decoder.chunk(delta)
@@ -151,18 +161,20 @@ class PracticedChatModel(BaseChatModel):
                 raise
 
     def _call(self, messages: list[BaseMessage], settings: dict[str, Any], *, stream: bool) -> Call:
+        from refrase_integrations.langchain import engine
+
         dialect, wish = self._dialect(settings)
         if stream and (settings.get("n") or 1) > 1:
             raise ConfigurationError("n > 1 cannot be streamed; use invoke() or batch()")
         formed = dict(settings)
         if isinstance(formed.get("response_format"), type):
-            formed["response_format"] = response_format(formed["response_format"])
+            formed["response_format"] = engine.response_format(formed["response_format"])
         if formed.get("tools"):
             formed["live_tools"] = marked_live(formed["tools"]) | formed["live_tools"]
             formed["tools"] = wire_tools(formed["tools"], formed.get("strict"))
-        return build_call(
+        return engine.build_call(
             formed,
-            encode(messages, dialect.host.id, dialect.reasoning_out),
+            engine.encode(messages, dialect.host.id, dialect.reasoning_out),
             dialect,
             stream=stream,
             count=self._counter(),
@@ -200,6 +212,8 @@ class PracticedChatModel(BaseChatModel):
         Raises:
             ConfigurationError: something is no tool, or no tool choice.
         """
+        from refrase_integrations.kimi.request import wire_choice
+
         formed = wire_tools(tools, strict)
         if live := marked_live(tools):
             kwargs["live_tools"] = sorted(live.union(kwargs.get("live_tools") or ()))
@@ -230,6 +244,8 @@ class PracticedChatModel(BaseChatModel):
         Raises:
             ConfigurationError: the method is unknown, or there is no schema.
         """
+        from refrase_integrations.langchain.structured import structured_output
+
         return structured_output(self, schema, method, include_raw=include_raw, strict=strict, kwargs=kwargs)
 
     # -- counting ----------------------------------------------------------------------------------------
@@ -244,8 +260,10 @@ class PracticedChatModel(BaseChatModel):
         self, messages: list[BaseMessage], tools: Sequence[Any] | None = None, **kwargs: Any
     ) -> int:
         """Return the tokens of a prompt with its template, and of ``tools`` where given."""
+        from refrase_integrations.langchain import engine
+
         formed = wire_tools(tools) if tools else None
-        return self._counter().request(encode(messages), formed)
+        return self._counter().request(engine.encode(messages), formed)
 
     def get_token_ids(self, text: str) -> list[int]:
         """Return token ids; needs Kimi's vocabulary.

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.language_models.base import LangSmithParams
 from langchain_core.language_models.model_profile import ModelProfile
 from pydantic import ConfigDict, Field
 
 from refrase_integrations.client.dropin import DropIn
-from refrase_integrations.kimi.catalogue import find_host
-from refrase_integrations.kimi.dialect import Dialect
-from refrase_integrations.kimi.request import CALL_FIELDS, MODEL_FIELDS, layered
+from refrase_integrations.kimi.fields import CALL_FIELDS, MODEL_FIELDS
 from refrase_integrations.kimi.settings import Practices
-from refrase_integrations.kimi.tokens import TokenCounter, counter
 from refrase_integrations.langchain.base import PracticedChatModel
+
+if TYPE_CHECKING:
+    from refrase_integrations.kimi.dialect import Dialect
+    from refrase_integrations.kimi.tokens import TokenCounter
 
 
 class ChatKimi(DropIn, PracticedChatModel):
@@ -223,6 +224,8 @@ class ChatKimi(DropIn, PracticedChatModel):
     @property
     def lc_secrets(self) -> dict[str, str]:
         """The key's variable: a serialized model names it and never holds the key."""
+        from refrase_integrations.kimi.catalogue import find_host
+
         host = find_host(self.host, self.base_url)
         return {"api_key": next(iter(host.endpoint.key_env), f"{host.id.upper().replace('-', '_')}_API_KEY")}
 
@@ -255,6 +258,8 @@ class ChatKimi(DropIn, PracticedChatModel):
     # -- one call ----------------------------------------------------------------------------------------
 
     def _settings(self, stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
+        from refrase_integrations.kimi.request import layered
+
         given = kwargs if stop is None else {**kwargs, "stop": stop}
         return layered(
             self._own_settings(n=self.n, extra_body=self.model_kwargs),
@@ -264,6 +269,8 @@ class ChatKimi(DropIn, PracticedChatModel):
         )
 
     def _counter(self) -> TokenCounter:
+        from refrase_integrations.kimi.tokens import counter
+
         return counter(self.tokenizer)
 
 

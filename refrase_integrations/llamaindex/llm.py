@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import ConfigDict, Field
 
 from refrase_integrations.client.dropin import DropIn
-from refrase_integrations.kimi.request import CALL_FIELDS, layered
+from refrase_integrations.kimi.fields import CALL_FIELDS
+from refrase_integrations.kimi.request import layered
 from refrase_integrations.kimi.tokens import TokenCounter, counter
 from refrase_integrations.llamaindex.base import PracticedFunctionCallingLLM
 

@@ -30,8 +30,9 @@ from refrase_integrations.client.limits import Limiter, Limits
 from refrase_integrations.client.passage import passage
 from refrase_integrations.errors import STRUCTURAL, ConfigurationError
 from refrase_integrations.kimi.dialect import Dialect
+from refrase_integrations.kimi.fields import CALL_FIELDS
 from refrase_integrations.kimi.practice import Prepared
-from refrase_integrations.kimi.request import CALL_FIELDS, dialect_of, layered
+from refrase_integrations.kimi.request import dialect_of, layered
 from refrase_integrations.kimi.settings import Practices
 from refrase_integrations.kimi.tokens import TokenCounter, counter
 from refrase_integrations.kimi.vendors import WRAPPER
