@@ -30,11 +30,14 @@ def test_figures_are_medians_and_verdicts_compare_them() -> None:
         return run
 
     row = speed.Row(
-        "x", "s", {name: contender(name) for name in spent}, 1, (("theirs", 0.4), ("absent", 1.0)), clock, 1.0
-    )
+        "x", "s", {name: contender(name) for name in spent}, 1, (("theirs", 0.4), ("absent", 1.0)),
+        clock, 1.0, (("theirs", -6),),
+    )  # fmt: skip
     result = speed.measure(row, 3)
     assert result.figures == {"ours": 3, "theirs": 8}
-    assert result.verdicts() == [("theirs", 0.4, 0.375, True)]
+    share, more = result.verdicts()
+    assert (share, share.met, more, more.met) == (("theirs", 0.4, 0.375, ""), True, ("theirs", -6, -5, "s"), False)
+    assert [str(share), str(more)] == ["0.38 of theirs (goal 0.40): met", "-5.0 s over theirs (goal -6): MISSED"]
 
 
 @pytest.mark.parametrize("kind", ["text", "reasoning", "tools"])
