@@ -215,6 +215,28 @@ def langchain_floor(chunks: int, kind: str = "text") -> Any:
     return Floor()
 
 
+def llamaindex_floor() -> Any:
+    """Return an LLM that only hands out a ready reply: what llama-index-core itself costs."""
+    from llama_index.core.llms import ChatMessage, ChatResponse, CustomLLM, LLMMetadata
+    from llama_index.core.llms.callbacks import llm_chat_callback
+
+    class Floor(CustomLLM):
+        @property
+        def metadata(self) -> LLMMetadata:
+            return LLMMetadata(is_chat_model=True)
+
+        @llm_chat_callback()
+        def chat(self, *_: Any, **__: Any) -> ChatResponse:
+            return ChatResponse(message=ChatMessage(role="assistant", content="Yes, it is."))
+
+        def complete(self, *_: Any, **__: Any) -> Any:
+            raise NotImplementedError
+
+        stream_complete = complete
+
+    return Floor()
+
+
 def sdk(url: str) -> tuple[Any, Any, Callable[..., Any]]:
     """Return the SDK's two clients, and the arguments of a request."""
     import openai
@@ -353,6 +375,9 @@ def calls(server: str) -> list[Row]:
         import litellm
 
         passes["LiteLLM"] = lambda: litellm.completion(api_base=url, api_key=KEY, **{**request(), "model": "openai/m"})
+    alone, http = langchain_floor(1), raw_http().Client()
+    passes["langchain-core alone"] = lambda: alone.invoke(MESSAGE)
+    passes["bare HTTP"] = lambda: http.post(f"{url}/chat/completions", json=request()).json()
     goals = (("openai SDK", 0.75), ("ChatOpenAI", 0.55))
     many = {name: _repeated(run, CALLS) for name, run in passes.items()}
     rows = [Row("ChatKimi.invoke", "us a call", many, CALLS, goals)]
@@ -363,9 +388,11 @@ def calls(server: str) -> list[Row]:
 
         asked = [ChatMessage(role="user", content=MESSAGE)]
         kimi = Kimi(model="kimi-k2.6", host="moonshot", base_url=url, api_key=KEY)
+        floor = llamaindex_floor()
         chat = {"Kimi": _repeated(lambda: kimi.chat(asked), CALLS)} | {
-            name: many[name] for name in ("openai SDK", "ChatOpenAI") if name in many
+            name: many[name] for name in ("openai SDK", "ChatOpenAI", "bare HTTP") if name in many
         }
+        chat["llama-index-core alone"] = _repeated(lambda: floor.chat(asked), CALLS)
         if installed("llama_index.llms.openai_like"):
             from llama_index.llms.openai_like import OpenAILike
 
