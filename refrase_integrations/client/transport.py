@@ -31,8 +31,9 @@ class Transport:
         given = {**client.auth_headers, **client.default_headers}
         self._headers = {name: value for name, value in given.items() if isinstance(value, str)}
         self._query = dict(client.default_query) or None
-        self._known = None if own else self._built(b"", {})
-        self._request_type = type(self._built(b"", {}))
+        known = self._built(b"", {})
+        self._known = None if own else known
+        self._request_type, self._body_type = type(known), type(known.stream)
 
     def request(self, content: bytes, timeout: Mapping[str, float | None]) -> Any:
         """Return the HTTP library's request.
@@ -46,8 +47,9 @@ class Transport:
         known = self._known
         headers = known.headers.copy()
         headers["content-length"] = str(len(content))
+        body = self._body_type(content)  # with ``content=`` all headers would be written anew
         return self._request_type(
-            "POST", known.url, headers=headers, content=content, extensions={"timeout": dict(timeout)}
+            "POST", known.url, headers=headers, stream=body, extensions={"timeout": dict(timeout)}
         )
 
     def send(self, request: Any) -> Any:
