@@ -114,6 +114,10 @@ class LoopStopped(PracticeError):
 # -- limits and budgets ----------------------------------------------------------------------------------
 
 
+def _dollars(amount: float) -> str:
+    return f"${amount:,.4f}" if amount >= 1 else f"${amount:.6f}"  # a request costs thousandths of a cent
+
+
 class BudgetExceeded(RefraseError):
     """A request could cost more than is left of a budget, so it was not sent.
 
@@ -130,7 +134,7 @@ class BudgetExceeded(RefraseError):
     def __init__(
         self, budget: str, *, limit: float, spent: float, reserved: float, needed: float, detail: str = ""
     ) -> None:
-        written = "${:,.4f}".format if budget.endswith("usd") else "{:,} tokens".format
+        written = _dollars if budget.endswith("usd") else "{:,} tokens".format
         held = f", {written(reserved)} reserved by running requests" if reserved else ""
         whose = "this thread's budget" if budget.startswith("thread") else "the budget"
         super().__init__(

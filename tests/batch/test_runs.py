@@ -427,7 +427,7 @@ def answer(given):
     time.sleep(0.3)
     return given
 try:
-    run_batch(answer, range(1000), path=sys.argv[1], concurrency=2)
+    run_batch(answer, range(1000), path=sys.argv[1], concurrency=1)
 except KeyboardInterrupt as error:
     print("ended", error.__notes__[0], flush=True)
 """

@@ -59,7 +59,7 @@ async def test_the_request_that_could_pass_it_is_not_sent(surface: str, mode: st
 async def test_a_budget_in_dollars(surface: str, mode: str) -> None:
     with KimiSimulator() as simulator:
         model = build(surface, simulator, **MODEL, max_tokens=1_000, budget=Budget(usd=0.001))
-        with pytest.raises(BudgetExceeded, match=r"the budget of \$0.0010 has \$0.0000 spent") as caught:
+        with pytest.raises(BudgetExceeded, match=r"the budget of \$0.001000 has \$0.000000 spent") as caught:
             await ask(surface, mode, model, ASKED)
         error = caught.value
         assert (error.budget, error.limit, error.spent, error.passing) == ("usd", 0.001, 0, False)
