@@ -155,11 +155,7 @@ def _remade(model: Any, **changes: Any) -> Any:
 
 
 def _fallback(
-    model: Runnable[Any, Any],
-    model_name: str | None,
-    host: str | None,
-    practices: Settings,
-    given: Mapping[str, Any],
+    model: Runnable[Any, Any], model_name: str | None, host: str | None, practices: Settings, given: Mapping[str, Any]
 ) -> Any:
     core = _core(model)
     if isinstance(core, BaseChatModel) and not isinstance(core, PracticedChatModel):
