@@ -44,12 +44,14 @@ def create_cli() -> typer.Typer:
     from refrase_integrations.cli.explain import explain
     from refrase_integrations.cli.lint import lint
     from refrase_integrations.cli.practices import practices
+    from refrase_integrations.cli.refrase import refrase
+    from refrase_integrations.cli.repair import repair
     from refrase_integrations.cli.simulate import simulate
 
     # Pretty tracebacks would print local variables, keys among them.
     cli = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
     cli.callback()(_refrase_kimi)
-    for command in (demo, practices, models, hosts, lint, explain, doctor, simulate):
+    for command in (demo, practices, models, hosts, lint, explain, repair, refrase, doctor, simulate):
         cli.command()(command)
     return cli
 

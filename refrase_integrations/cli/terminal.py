@@ -1,8 +1,9 @@
-"""What the commands share: how they read a file, and how they print."""
+"""What the commands share: how they read a file, reach a host, and print."""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -11,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refrase_integrations.errors import ConfigurationError
+from refrase_integrations.errors import ConfigurationError, MissingKey
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
+
+    from refrase_integrations.client.connection import Connection
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead.")]
 STDIN = "-"
@@ -90,6 +93,31 @@ def read_json(text: str, name: str) -> Any:
 def shown_name(name: str) -> str:
     """Return how to call a file in a message."""
     return "the standard input" if name == STDIN else name
+
+
+def open_connection(host: str | None, base_url: str | None, api_key_env: str | None) -> Connection:
+    """Resolve where to ask and with which key, which comes from the environment alone.
+
+    Args:
+        host: id of a known host.
+        base_url: the address.
+        api_key_env: environment variable that holds the key; None: the host's own.
+
+    Raises:
+        ConfigurationError: there is no key, or the address is wrong.
+    """
+    from refrase_integrations.client.connection import connect
+
+    key = None
+    if api_key_env is not None:
+        key = os.environ.get(api_key_env)
+        if not key:
+            raise ConfigurationError(f"--api-key-env {api_key_env}: this environment variable is not set")
+    try:
+        return connect(host, base_url, key)
+    except MissingKey as error:
+        words = str(error).rstrip(".")
+        raise ConfigurationError(f"{words}. Here: name the variable that holds it with --api-key-env") from None
 
 
 def print_json(value: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,13 +13,14 @@ from refrase_integrations.cli.terminal import (
     AsJson,
     console,
     error_console,
+    open_connection,
     print_json,
     print_text,
     progress,
     table,
     write_file,
 )
-from refrase_integrations.errors import ConfigurationError, MissingKey
+from refrase_integrations.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from refrase_integrations.client.connection import Connection
@@ -60,7 +60,7 @@ def doctor(
 
     if base_url is None and host is None:
         raise ConfigurationError("say which host: --base-url http://localhost:8000/v1, or --host openrouter")
-    connection = _connection(host, base_url, api_key_env)
+    connection = open_connection(host, base_url, api_key_env)
     note = error_console()
     note.print(_cost(plan(connection, model, tries), connection), markup=False, style="dim")
     seen = _examined(connection, model, tries=tries, at_once=at_once)
@@ -81,21 +81,6 @@ def doctor(
     else:
         _print(seen, str(match), toml, written=[name for name in (html, profile) if name], show_toml=profile is None)
     raise typer.Exit(1 if any(finding.verdict == "broken" for finding in seen.findings) else 0)
-
-
-def _connection(host: str | None, base_url: str | None, api_key_env: str | None) -> Connection:
-    from refrase_integrations.client.connection import connect
-
-    key = None
-    if api_key_env is not None:
-        key = os.environ.get(api_key_env)
-        if not key:
-            raise ConfigurationError(f"--api-key-env {api_key_env}: this environment variable is not set")
-    try:
-        return connect(host, base_url, key)
-    except MissingKey as error:
-        words = str(error).rstrip(".")
-        raise ConfigurationError(f"{words}. Here: name the variable that holds it with --api-key-env") from None
 
 
 def _cost(plan: Plan, connection: Connection) -> str:
