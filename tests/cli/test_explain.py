@@ -1,7 +1,9 @@
 """``explain``: the right cause for each failure mode, and a request that a strict host then takes."""
 
 import json
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -240,3 +242,9 @@ def test_no_key_and_no_prompt_in_what_is_said_of_an_error():
 )
 def test_what_the_user_did_wrong(arguments, stdin, words):
     assert words in failed(run("explain", *arguments, stdin=stdin))
+
+
+def test_the_example_of_the_readme():
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    error, cause = re.search(r'\$ echo "(.*)" \| refrase-kimi explain -\n(.*)\n', readme).groups()
+    assert f"\n{cause}\n" in said(run("explain", "-", stdin=error))
