@@ -31,7 +31,7 @@ _PLAIN = re.compile(r"_(name|path|file|url|provider)$|(^|_)(stop|eos|bos|pad|unk
 _OF_REQUESTS = re.compile(r"(^|_)(headers|query)$")
 _AUTHENTICATES = re.compile(r"key|token|secret|auth|pass|cookie|credential|signature|^sig$|^code$")
 _SCHEME = re.compile(r"\s*(bearer|basic|digest|token|apikey)\s+\S", re.IGNORECASE)
-_USER_IN_URL = re.compile(r"://[^/?#@\s]+@")
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*://)([^/?#@\s]+@)?([^?#@\s]*)(\?\S*)?", re.IGNORECASE)
 _CLIENT = re.compile(r"(^|_)client$")
 _KEY = re.compile(r"(^|_)api_?key$")
 _SHORT = 8  # characters: shorter placeholders ("none", "EMPTY") stand in many a text
@@ -134,7 +134,7 @@ def opened(fields: Mapping[str, Any], kind: type[Any]) -> dict[str, Any]:
 
 def without_secrets(value: Any) -> Any:
     """Return a value without the entries of its mappings that are secrets; the same object where there is none."""
-    return _clean(value, "", [])
+    return _clean(value, "", None)
 
 
 def masked(model: _Model, kept: Iterable[str] = ()) -> _Model:
@@ -147,25 +147,34 @@ def masked(model: _Model, kept: Iterable[str] = ()) -> _Model:
     changed: dict[str, Any] = {}
     for name in type(model).model_fields.keys() - set(kept):
         value = getattr(model, name, None)
-        clean = _GONE if value is not None and _CLIENT.search(name) else _clean(value, name, [])
+        clean = _GONE if value is not None and _CLIENT.search(name) else _clean(value, name, None)
         if clean is not value:
             changed[name] = None if clean is _GONE else clean
     return model.model_copy(update=changed) if changed else model
 
 
-def _clean(value: Any, name: str, taken_out: list[str]) -> Any:
-    """Return a value without secrets, or `_GONE` where all of it is one; what was taken out is noted."""
+def _clean(value: Any, name: str, taken_out: list[str] | None) -> Any:
+    """Return a value without secrets, or `_GONE` where all of it is one.
+
+    Args:
+        value: the value. It is not changed.
+        name: what it is called.
+        taken_out: where to note what was taken out; None: the value is only shown, so addresses lose their logins too.
+    """
+    noted = [] if taken_out is None else taken_out
     if isinstance(value, (SecretStr, SecretBytes)) or (value and isinstance(name, str) and _is_secret(name)):
         if isinstance(value, (SecretStr, SecretBytes)):
             value = value.get_secret_value()
-        taken_out += _texts(value)
+        noted += _texts(value)
         return _GONE
+    if isinstance(value, str):
+        return value if taken_out is not None else _without_login(value)
     if isinstance(value, Mapping):
         of_requests = _OF_REQUESTS.search(_plain(name)) is not None
         clean = {}
         for key, inner in value.items():
             if of_requests and (_AUTHENTICATES.search(_plain(key)) or _SCHEME.match(str(inner))):
-                taken_out += _texts(inner)
+                noted += _texts(inner)
                 continue
             opened_inner = _clean(inner, key, taken_out)
             if opened_inner is not _GONE:
@@ -183,7 +192,7 @@ def _clean(value: Any, name: str, taken_out: list[str]) -> Any:
 def _secret_inside(value: Any, seen: set[int]) -> str | None:
     """Return the name of a secret that `_clean` could not take out: in an object, or in an address."""
     if isinstance(value, str):
-        return "a user or password in an address" if _USER_IN_URL.search(value) else None
+        return None if _without_login(value) == value else "a login in an address"
     if id(value) in seen or isinstance(value, (type, FunctionType, bytes, int, float)):
         return None
     seen.add(id(value))
@@ -209,6 +218,17 @@ def _parts(value: Any) -> list[tuple[Any, Any]]:
     if isinstance(value, MethodType):
         parts.append(("", value.__self__))
     return [*parts, ("", value.args)] if isinstance(value, partial) else parts
+
+
+def _without_login(text: str) -> str:
+    """Return a text that is an address without its user, its password and a query that authenticates."""
+    whole = _ADDRESS.fullmatch(text)
+    if whole is None:
+        return text
+    scheme, login, place, query = whole.groups(default="")
+    names = re.findall(r"[?&]([^=&]+)=", query)
+    shown = "" if any(_AUTHENTICATES.search(_plain(one)) for one in names) else query
+    return text if not login and shown == query else f"{scheme}{place}{shown}"
 
 
 def _is_secret(name: str) -> bool:
