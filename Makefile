@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PEERS := langchain llamaindex
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test peers $(PEERS:%=peers-%) lint types bench clean
+.PHONY: install demo test peers $(PEERS:%=peers-%) lowest audit lint types bench clean
 
 # The demo needs less than the checks do: it installs only what it runs.
 $(VENV)/.demo: pyproject.toml
@@ -41,6 +41,26 @@ $(PEERS:%=peers-%): peers-%: .venv-peers-%/.made
 	REFRASE_PEERS=1 $(<D)/bin/python -m pytest -n 2 -o addopts="-q --strict-markers --import-mode=importlib --disable-warnings" tests/peers/$*
 
 peers: $(PEERS:%=peers-%)
+
+# The suite on the lowest releases that pyproject.toml allows, all of them at once; `make test` has the newest.
+.venv-lowest/.made: pyproject.toml tests/lowest.txt
+	test -x $(@D)/bin/python || $(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet uv
+	$(@D)/bin/uv pip compile --quiet --python $(@D)/bin/python --resolution lowest-direct --extra all \
+		--output-file $(@D)/lowest.txt pyproject.toml
+	$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --constraint $(@D)/lowest.txt --editable ".[all]" \
+		--requirement tests/lowest.txt
+	touch $@
+
+lowest: .venv-lowest/.made
+	REFRASE_LOWEST=1 .venv-lowest/bin/python -m pytest -n 2 -m "not slow"
+
+# Known vulnerabilities of what is installed for development, by the package index's advisory database. Needs a network
+# that reaches it; what could not be looked up fails.
+audit: $(VENV)/.dev
+	test -x .venv-audit/bin/pip-audit || { $(PYTHON) -m venv .venv-audit && .venv-audit/bin/python -m pip install --quiet pip-audit; }
+	$(BIN)/python -m pip list --exclude-editable --format=freeze > .venv-audit/installed.txt
+	.venv-audit/bin/pip-audit --strict --disable-pip --no-deps --requirement .venv-audit/installed.txt
 
 # Every benchmark; those that miss a peer make the environment of benchmarks/peers.txt and go on in it.
 bench: $(VENV)/.dev

@@ -58,11 +58,14 @@ def read_file(name: str) -> str:
     """
     try:
         raw = sys.stdin.buffer.read() if name == STDIN else Path(name).read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{name[:200]} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise ConfigurationError(f"{name[:200]!r} is no name of a file") from None
+    try:
         return raw.decode("utf-8-sig" if raw[:3] == b"\xef\xbb\xbf" else "utf-8")
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"{shown_name(name)} is no UTF-8 text (byte {error.start})") from None
-    except OSError as error:
-        raise ConfigurationError(f"{name} cannot be read: {error.strerror}") from None
 
 
 def write_file(name: str, text: str) -> None:

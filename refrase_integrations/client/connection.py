@@ -27,6 +27,7 @@ from refrase_integrations.errors import ConfigurationError, MissingKey, Unsuppor
 from refrase_integrations.kimi.catalogue import find_host
 from refrase_integrations.kimi.catalogue.addresses import is_private
 from refrase_integrations.kimi.catalogue.profile import HostProfile
+from refrase_integrations.kimi.inputs import kind_of, text
 
 if TYPE_CHECKING:
     import openai
@@ -135,7 +136,9 @@ def connect(
         UnsupportedProtocol: the host does not speak the OpenAI protocol.
     """
     environ = os.environ if environ is None else environ
-    if base_url is not None and not base_url.strip():  # an unset variable: the key must not go to the default host
+    if (
+        base_url is not None and not text(base_url, "base_url").strip()
+    ):  # an unset variable: the key must not go to the default host
         raise ConfigurationError("base_url is empty; pass an address, or None for the host's own")
     profile = find_host(host, base_url)
     endpoint = profile.endpoint
@@ -228,8 +231,7 @@ def _checked_timeout(timeout: Any) -> Any:
     if timeout is None or all(hasattr(timeout, name) for name in _TIMES):
         return timeout
     if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 < timeout < 1e9:
-        kind = timeout if isinstance(timeout, (int, float)) else type(timeout).__name__
-        raise ConfigurationError(f"timeout must be seconds above 0, or an openai.Timeout, not {kind}")
+        raise ConfigurationError(f"timeout must be seconds above 0, or an openai.Timeout, not {kind_of(timeout)}")
     return timeout
 
 

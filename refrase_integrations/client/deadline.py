@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable
 from typing import Any, TypeVar
 
 from refrase_integrations.errors import ConfigurationError, DeadlineExceeded, HostError
+from refrase_integrations.kimi.inputs import kind_of
 
 STALL = 300.0
 """Seconds without an event after which a stream counts as dead, where nothing else is set: hosts that hold a long tool
@@ -129,6 +130,5 @@ def checked_seconds(name: str, value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1e9:
-        kind = value if isinstance(value, (int, float)) else type(value).__name__
-        raise ConfigurationError(f"{name} must be seconds above 0, not {kind}")
+        raise ConfigurationError(f"{name} must be seconds above 0, not {kind_of(value)}")
     return value

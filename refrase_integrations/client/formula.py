@@ -27,6 +27,7 @@ from refrase_integrations.errors import (
 )
 from refrase_integrations.kimi.catalogue import hosts
 from refrase_integrations.kimi.catalogue.formulas import formulas
+from refrase_integrations.kimi.inputs import instance, items, json_text, shown, whole
 from refrase_integrations.kimi.wire import Body
 
 _URI = re.compile(r"(?:([\w-]+)/)?([\w-]+)(?::([\w.-]+))?", re.ASCII)
@@ -100,7 +101,7 @@ class Formulas:
         connection = connect(
             platform.get("host"), platform.get("base_url"), platform.get("api_key"), timeout=platform.get("timeout")
         )
-        return cls(connection, platform.get("max_retries", 2))
+        return cls(connection, whole(platform.get("max_retries", 2), "max_retries", 0))
 
     def tools(self, names: Iterable[str] | None = None) -> list[FormulaTool]:
         """Return the tools of formulas, as their platform declares them now.
@@ -211,16 +212,12 @@ class Formulas:
 
 def _uris(names: Iterable[str] | None) -> list[str]:
     facts = formulas()
-    if names is None:
-        names = facts.live
-    elif isinstance(names, str):
-        raise ConfigurationError(f"formulas are a list of names, such as [{names!r}]")
     uris = []
-    for name in names:
+    for name in facts.live if names is None else items(names, "formulas", "a list of names, such as ['web-search']"):
         found = _URI.fullmatch(name) if isinstance(name, str) else None
         if found is None:
             raise ConfigurationError(
-                f"{name!r:.80} is no formula; write its name ('web-search') or in full 'moonshot/web-search:latest'"
+                f"{shown(name)} is no formula; write its name ('web-search') or in full 'moonshot/web-search:latest'"
             )
         uris.append(f"{found[1] or facts.namespace}/{found[2]}:{found[3] or facts.tag}")
     return list(dict.fromkeys(uris))
@@ -271,12 +268,8 @@ def _distinct(tools: list[FormulaTool]) -> list[FormulaTool]:
 
 
 def _fiber(tool: FormulaTool, arguments: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        text = json.dumps(arguments, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):
-        written(arguments)  # says which argument it is
-        raise
-    return {"name": tool.function, "arguments": text}
+    instance(arguments, Mapping, f"the arguments of {tool.name}", "an object")
+    return {"name": tool.function, "arguments": json_text(arguments, f"the arguments of {tool.name}")}
 
 
 def _output(tool: FormulaTool, fiber: Mapping[str, Any]) -> str:

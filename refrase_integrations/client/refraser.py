@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
+from refrase_integrations.kimi.inputs import instance, text, whole
 from refrase_integrations.kimi.memo import Memo, digest
 from refrase_integrations.kimi.prompt.rewrite import Refrased, rewriting
 from refrase_integrations.kimi.prompt.thresholds import DEFAULTS, PromptThresholds
@@ -46,8 +47,9 @@ class PromptRefraser:
         count: TokenCounter = estimate,
     ) -> None:
         self._ask, self._aask = ask, aask
-        self._tools, self._thresholds, self._count = tuple(tools), thresholds, count
-        self._known: Memo[Refrased] = Memo(remember)
+        self._tools, self._count = tuple(tools), count
+        self._thresholds = instance(thresholds, PromptThresholds, "thresholds", "PromptThresholds")
+        self._known: Memo[Refrased] = Memo(whole(remember, "remember", 1))
         self._guard = threading.Lock()
         # A lock for each prompt under way (and event loop); who waits for one keeps it alive.
         self._locks: WeakValueDictionary[str, Any] = WeakValueDictionary()
@@ -60,9 +62,10 @@ class PromptRefraser:
         and ``note`` says so.
 
         Raises:
+            ConfigurationError: ``prompt`` is no text.
             Exception: what the model raises. Nothing is kept then.
         """
-        key = digest(prompt)
+        key = digest(text(prompt, "prompt"))
         with self._guard:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:
@@ -70,7 +73,7 @@ class PromptRefraser:
 
     async def arewrite(self, prompt: str) -> Refrased:
         """The async twin of `rewrite`. Concurrent calls for one prompt wait for the first."""
-        key = digest(prompt)
+        key = digest(text(prompt, "prompt"))
         with self._guard:
             place = (id(asyncio.get_running_loop()), key)
             lock = self._async_locks.setdefault(place, asyncio.Lock())

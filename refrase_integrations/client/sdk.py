@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -31,6 +30,7 @@ from refrase_integrations.client.passage import Passage
 from refrase_integrations.client.retries import aattempts, attempts, before_resuming
 from refrase_integrations.client.transport import PATH
 from refrase_integrations.errors import ConnectionFailed, HostError, InvalidMessage, RequestTimedOut, StreamInterrupted
+from refrase_integrations.kimi.inputs import misfit
 from refrase_integrations.kimi.practice import Change, Practice, Prepared
 from refrase_integrations.kimi.wire import Chunk
 
@@ -400,47 +400,4 @@ def written(body: Mapping[str, Any]) -> bytes:
         return _Written(json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode())
     except (ValueError, TypeError, RecursionError):
         pass  # these name neither the place nor the cure, and quote the value
-    raise InvalidMessage(f"the request cannot be written as JSON: {_fault(body)}")
-
-
-def _fault(body: object) -> str:
-    """Say where and why a body cannot be written as JSON. Quotes no value."""
-    rest: list[tuple[str, object, int]] = [("", body, 0)]
-    while rest:
-        path, value, depth = rest.pop()
-        if depth > _DEEPEST:
-            return f"{path[:120]}…: nested too deeply, or holds itself; JSON has no cycles"
-        if isinstance(value, dict):
-            for key, inner in value.items():
-                if not isinstance(key, (str, int, float, bool, type(None))):
-                    return f"{path or 'the body'}: a key is a {type(key).__name__}; JSON keys are texts"
-                rest.append((f"{path}.{key}" if path else str(key), inner, depth + 1))
-        elif isinstance(value, (list, tuple)):
-            rest += [(f"{path}[{index}]", inner, depth + 1) for index, inner in enumerate(value)]
-        elif isinstance(value, str):
-            if not _is_text(value):
-                return (
-                    f"{path}: the text holds half a surrogate pair, which UTF-8 cannot write; clean it with "
-                    "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')"
-                )
-        elif isinstance(value, float):
-            if not math.isfinite(value):
-                return f"{path}: {value} is no JSON number"
-        elif isinstance(value, int):
-            if value.bit_length() > _LONGEST_NUMBER:
-                return f"{path}: the number has too many digits; send it as a text"
-        elif value is not None:
-            return f"{path}: a {type(value).__name__} cannot be written as JSON; give text, number, bool, list or dict"
-    return "nested too deeply"
-
-
-_DEEPEST = 500
-_LONGEST_NUMBER = 14_000  # bits; Python refuses to write numbers of more than 4,300 digits
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    raise InvalidMessage(misfit(body) or "the request cannot be written as JSON: it is nested too deeply")

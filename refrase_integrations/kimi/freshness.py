@@ -10,6 +10,7 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from typing import Any, Literal, NamedTuple
 
+from refrase_integrations.kimi.inputs import instance
 from refrase_integrations.kimi.wordlists import asked, pattern
 
 Kind = Literal["topic", "time", "ask", "personal", "settled", "task"]
@@ -50,7 +51,12 @@ def needs_fresh_data(text: str, now: datetime | None = None) -> Verdict:
 
     Returns:
         The verdict; its ``reason`` holds nothing of the text.
+
+    Raises:
+        ConfigurationError: an argument is of another type.
     """
+    instance(text, str, "text", "a text")
+    instance(now, (datetime, type(None)), "now", "a datetime or None")
     words = asked(text)
     seen = _seen(words)
     if any(signal.kind == "task" for signal in seen) or _states(text, words):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from refrase_integrations.kimi.dialect import Dialect
+from refrase_integrations.kimi.inputs import diagnosed
 from refrase_integrations.kimi.practice import Call, Change, Mode, Practice, Prepared, Reference, messages_of
 from refrase_integrations.kimi.practices import at_work
 from refrase_integrations.kimi.report import Report
@@ -37,7 +38,13 @@ def prepare(call: Call) -> Prepared:
 
     Raises:
         PracticeError: where a practice refuses the request, or would change it in mode "error".
+        InvalidMessage: the request has not the form of one, or cannot be written as JSON.
     """
+    with diagnosed(call.body):
+        return _prepared(call)
+
+
+def _prepared(call: Call) -> Prepared:
     body, report = call.body, Report(call.dialect)
     for practice, mode in at_work(call.practices, call.scope):
         if practice.apply is None:

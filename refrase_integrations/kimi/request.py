@@ -19,6 +19,7 @@ from refrase_integrations.kimi.catalogue.profile import HostProfile
 from refrase_integrations.kimi.deliberation import decide
 from refrase_integrations.kimi.dialect import Dialect, compile_dialect
 from refrase_integrations.kimi.fields import CALL_FIELDS
+from refrase_integrations.kimi.inputs import checked_settings, checked_tools, diagnosed, names, whole
 from refrase_integrations.kimi.practice import Call
 from refrase_integrations.kimi.practices.thinking import wish
 from refrase_integrations.kimi.settings import Practices
@@ -61,9 +62,13 @@ def layered(
         raise ConfigurationError(
             f"unknown call argument(s) {', '.join(sorted(unknown))}; the host's own fields go in extra_body={{...}}"
         )
+    checked_settings(own)
+    checked_settings(arguments)
     settings = {**own, **{name: value for name, value in arguments.items() if value is not None}}
     settings["practices"] = Practices.merged(arguments.get("practices"), own.get("practices"))
-    settings["live_tools"] = _names(own.get("live_tools")) | _names(arguments.get("live_tools"))
+    settings["live_tools"] = frozenset(
+        name for layer in (own, arguments) for name in names(layer.get("live_tools"), "live_tools")
+    )
     settings["extra_body"] = {**(own.get("extra_body") or {}), **(arguments.get("extra_body") or {})}
     return settings
 
@@ -125,6 +130,8 @@ def build_call(
     body.update({key: settings[key] for key in _BODY_FIELDS if settings.get(key) is not None})
     if not body.get("tools", True):
         del body["tools"]
+    else:
+        checked_tools(body.get("tools") or [])
     choice = wire_choice(settings.get("tool_choice"))
     if choice is not None:
         body["tool_choice"] = choice
@@ -136,7 +143,8 @@ def build_call(
     if settings.get("thinking") == "auto":
         auto = "a switch in extra_body says so"
         if thinking is None:
-            thinking, auto = decide(cast(Body, body), dialect)
+            with diagnosed(body):
+                thinking, auto = decide(cast(Body, body), dialect)
             dialect = compile_dialect(dialect.model, dialect.host, thinking, settings["model"])
     return Call(
         body=cast(Body, body),
@@ -147,25 +155,13 @@ def build_call(
         auto=auto,
         extra=settings.get("extra_body") or {},
         thread_id=thread_id,
-        live_tools=_names(settings.get("live_tools")),
+        live_tools=frozenset(names(settings.get("live_tools"), "live_tools")),
         now=now,
         salt=salt,
         origins=tuple(zip(messages, origins, strict=True)) if origins else (),
         resumes=settings.get("max_retries") or 0,
-        continues=_times("continue_on_length", settings.get("continue_on_length") or 0),
+        continues=whole(settings.get("continue_on_length") or 0, "continue_on_length", 0),
     )
-
-
-def _times(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ConfigurationError(f"{name} must be a whole number from 0 on, not {value!r:.20}")
-    return value
-
-
-def _names(value: Any) -> frozenset[str]:
-    if isinstance(value, str) or not all(isinstance(name, str) for name in value or ()):
-        raise ConfigurationError("live_tools must be a list of tool names, such as ['web_search']")
-    return frozenset(value or ())
 
 
 def prompt_call(
@@ -195,6 +191,7 @@ def prompt_call(
     """
     body: Body = {"model": model, "messages": messages}
     if tools:
+        checked_tools(tools)
         body["tools"] = tools
     return Call(
         body=body,
@@ -253,7 +250,7 @@ def field_error(model: type[BaseModel], error: ValidationError) -> RefraseError:
         cause = item.get("ctx", {}).get("error")
         if isinstance(cause, RefraseError):
             return cause
-        name = ".".join(map(str, item["loc"]))
+        name = ".".join(map(str, item["loc"]))[:80]
         if item["type"] == "extra_forbidden":
             close = get_close_matches(name, model.model_fields, n=1)
             hint = f"did you mean {close[0]}?" if close else "the host's own fields go in extra_body={...}"

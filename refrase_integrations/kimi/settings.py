@@ -92,7 +92,7 @@ class Practices(BaseModel):
 
             if name.replace("_", "-") not in known_ids():
                 known = ", ".join(sorted(practice.replace("-", "_") for practice in known_ids()))
-                raise ValueError(f"unknown practice {name!r}; known: {known}")
+                raise ValueError(f"unknown practice {name[:80]!r}; known: {known}")
             if mode not in _MODES:
                 raise ValueError(f"{name}: mode must be one of {', '.join(_MODES)}")
         return self
@@ -115,7 +115,7 @@ class Practices(BaseModel):
                 return cls(**{str(key).replace("-", "_"): mode for key, mode in value.items()})
             except ValidationError as error:
                 problems = "; ".join(
-                    f"{'.'.join(map(str, item['loc'])) or 'practices'}: {item['msg']}" for item in error.errors()
+                    f"{'.'.join(map(str, item['loc']))[:80] or 'practices'}: {item['msg']}" for item in error.errors()
                 )
                 raise ConfigurationError(f"practices: {problems}") from None
         raise ConfigurationError(f"practices must be Practices, a dict or 'off', not {type(value).__name__}")

@@ -40,7 +40,8 @@ def lint_tools(
 
     Raises:
         CatalogueError: the host is unknown.
+        ConfigurationError: one of the tools is no object.
     """
-    name = model or catalogue.DEFAULT_MODEL
+    name = catalogue.DEFAULT_MODEL if model is None else model
     dialect = compile_dialect(find_model(name), find_host(host), name=name)
     return _lint(tools, pattern=dialect.tool_name, limit=dialect.tool_limit, flavour=dialect.schema, limits=SERVED)

@@ -10,10 +10,12 @@ from refrase_integrations.errors import (
     BudgetExceeded,
     DeadlineExceeded,
     HostError,
+    InvalidMessage,
     LimitReached,
     StreamInterrupted,
 )
 from refrase_integrations.kimi.continuation import BROKEN, CUT, rest_of
+from refrase_integrations.kimi.inputs import misfit
 from refrase_integrations.kimi.practice import Call, Change, Delta, Kind, Practice, Prepared
 from refrase_integrations.kimi.prepare import prepare
 from refrase_integrations.kimi.stream import Healer, Received
@@ -42,6 +44,7 @@ def run(
 
     Raises:
         PracticeError: a practice refuses the request.
+        InvalidMessage: the request has not the form of one, or cannot be written as JSON.
         HostError: whatever ``send`` raises; a structural 400 is first repaired and resent once, a broken stream taken
             up again.
     """
@@ -85,6 +88,9 @@ async def arun(
         if turn.request() is None:
             for delta in turn.close():
                 yield delta
+
+
+_OF_ODD_VALUES = (TypeError, ValueError, RecursionError)
 
 
 class _Turn:
@@ -138,7 +144,9 @@ class _Turn:
         if isinstance(error, StreamInterrupted):
             return self._interrupted(error)
         if not isinstance(error, (HostError, BudgetExceeded, LimitReached)) or isinstance(error, DeadlineExceeded):
-            return error
+            # What another model's client says of a body that cannot be sent names neither the place nor the cure.
+            odd = misfit(request.body) if request is not None and isinstance(error, _OF_ODD_VALUES) else None
+            return error if odd is None else InvalidMessage(odd)
         if self._cut:  # the reply up to the limit is worth as much as without the wish to carry it on
             self._note(CUT, "advise", f"carrying on failed ({type(error).__name__}): the reply ends where it was cut")
             self._request = None

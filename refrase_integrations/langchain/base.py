@@ -20,6 +20,7 @@ from langchain_core.tools import BaseTool
 from pydantic import ValidationError
 
 from refrase_integrations.errors import STRUCTURAL, ConfigurationError, HostError
+from refrase_integrations.kimi.inputs import diagnosed, instance
 from refrase_integrations.langchain.failures import classified
 from refrase_integrations.langchain.tools import marked_live, wire_tools
 
@@ -252,6 +253,7 @@ class PracticedChatModel(BaseChatModel):
 
     def get_num_tokens(self, text: str) -> int:
         """Return the tokens of a text: exact where Kimi's vocabulary is found, else a calibrated estimate."""
+        instance(text, str, "text", "a text")
         if self.custom_get_token_ids is not None:
             return len(self.custom_get_token_ids(text))
         return self._counter().text(text)
@@ -263,7 +265,9 @@ class PracticedChatModel(BaseChatModel):
         from refrase_integrations.langchain import engine
 
         formed = wire_tools(tools) if tools else None
-        return self._counter().request(engine.encode(messages), formed)
+        encoded = engine.encode(messages)
+        with diagnosed({"messages": encoded, "tools": formed}):
+            return self._counter().request(encoded, formed)
 
     def get_token_ids(self, text: str) -> list[int]:
         """Return token ids; needs Kimi's vocabulary.
@@ -271,6 +275,7 @@ class PracticedChatModel(BaseChatModel):
         Raises:
             ConfigurationError: the vocabulary was not found.
         """
+        instance(text, str, "text", "a text")
         if self.custom_get_token_ids is not None:
             return self.custom_get_token_ids(text)
         ids = getattr(self._counter(), "token_ids", None)

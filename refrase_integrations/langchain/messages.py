@@ -25,6 +25,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk
 from langchain_core.utils.json import parse_partial_json
 
 from refrase_integrations.errors import InvalidMessage
+from refrase_integrations.kimi.inputs import items, json_text, kind_of, shown
 from refrase_integrations.kimi.messages import REASONING_KEYS
 from refrase_integrations.kimi.practice import Delta
 from refrase_integrations.kimi.stream import fold
@@ -48,8 +49,7 @@ _KINDS: Mapping[type[BaseMessage], Role] = {
     AIMessage: "assistant",
     ToolMessage: "tool",
 }
-_STRUCTURED = frozenset({"json", "search_result", "custom_tool_call_output"})
-"""Blocks of a tool's result that are data: they travel as JSON text."""
+_STRUCTURED = frozenset({"json", "search_result", "custom_tool_call_output"})  # data in results: travels as JSON text
 
 
 def encode(messages: Sequence[BaseMessage], host: str = "", reasoning_key: str | None = None) -> list[Message]:
@@ -65,8 +65,10 @@ def encode(messages: Sequence[BaseMessage], host: str = "", reasoning_key: str |
 
     Raises:
         InvalidMessage: a message or content block cannot be sent; names its position and type.
+        ConfigurationError: ``messages`` is no list.
     """
-    return [_encoded(message, position, host, reasoning_key) for position, message in enumerate(messages)]
+    given = items(messages, "messages", "a list of messages")
+    return [_encoded(message, position, host, reasoning_key) for position, message in enumerate(given)]
 
 
 def _encoded(message: BaseMessage, position: int, host: str, reasoning_key: str | None) -> Message:
@@ -91,9 +93,7 @@ def _role(message: BaseMessage, position: int) -> str:
     if isinstance(message, ChatMessage):
         return message.role
     if isinstance(message, FunctionMessage):
-        raise InvalidMessage(
-            f"messages[{position}]: FunctionMessage is not supported; use ToolMessage with its tool_call_id"
-        )
+        raise InvalidMessage(f"messages[{position}]: FunctionMessage: use ToolMessage with its tool_call_id")
     for kind, role in _KINDS.items():
         if isinstance(message, kind):
             return role
@@ -114,7 +114,9 @@ def _part(block: str | dict[str, Any], role: str, position: int) -> dict[str, An
         return {"type": "text", "text": block}
     kind = block.get("type")
     if kind in ("text", "text-plain"):
-        return {"type": "text", "text": block.get("text") or ""}
+        if isinstance(text := block.get("text") or "", str):
+            return {"type": "text", "text": text}
+        raise InvalidMessage(f"messages[{position}]: the text of a content block is {kind_of(text)}")
     if kind in ("image_url", "video_url"):
         return {"type": kind, kind: block.get(kind)}
     if kind == "image":
@@ -122,27 +124,31 @@ def _part(block: str | dict[str, Any], role: str, position: int) -> dict[str, An
         if isinstance(source, Mapping):  # Anthropic's form
             url = source.get("url") or f"data:{source.get('media_type')};base64,{source.get('data')}"
             return {"type": "image_url", "image_url": {"url": url}}
-        return convert_to_openai_data_block(block)
-    if kind == "video" and ("url" in block or "base64" in block):
+        try:
+            return convert_to_openai_data_block(block)
+        except (ValueError, KeyError, TypeError):
+            raise InvalidMessage(f"messages[{position}]: an image needs 'url', or 'base64' and 'mime_type'") from None
+    if kind == "video" and (block.get("url") or block.get("base64")):
         url = block.get("url") or f"data:{block.get('mime_type')};base64,{block['base64']}"
         return {"type": "video_url", "video_url": {"url": url}}
     if role == "assistant":
         return {"type": "text", "text": block["refusal"]} if isinstance(block.get("refusal"), str) else None
     if role == "tool" and kind in _STRUCTURED:
-        return {"type": "text", "text": json.dumps(block, ensure_ascii=False, default=str)}
+        return {"type": "text", "text": json_text(block, f"messages[{position}]: a result's data")}
     raise InvalidMessage(
-        f"messages[{position}]: a content block of type {kind!r} cannot be sent: Kimi takes text, images and video"
+        f"messages[{position}]: a content block of type {shown(kind)} cannot be sent: Kimi takes text, images and video"
     )
 
 
 def _add_assistant_fields(wire: Message, message: AIMessage, host: str, reasoning_key: str | None) -> None:
     if message.tool_calls or message.invalid_tool_calls:
-        errors = message.additional_kwargs.get(ERRORS) or {}
+        errors = _kept(message, ERRORS)
         wire["tool_calls"] = [
-            *map(_wire_call(message), message.tool_calls),
+            *map(_wire_call(message, errors), message.tool_calls),
             *(_wire_invalid_call(call, errors) for call in message.invalid_tool_calls),
         ]
-    at_home = message.response_metadata.get("refrase", {}).get("host") == host
+    report = message.response_metadata.get("refrase")
+    at_home = isinstance(report, Mapping) and report.get("host") == host
     reasoning = _reasoning(message)
     if reasoning is not None:
         key, text = reasoning
@@ -152,15 +158,20 @@ def _add_assistant_fields(wire: Message, message: AIMessage, host: str, reasonin
         wire["reasoning_details"] = details
 
 
-def _wire_call(message: AIMessage) -> Callable[[LangChainToolCall], ToolCall]:
-    written = message.additional_kwargs.get(ARGUMENTS) or {}
-    errors = message.additional_kwargs.get(ERRORS) or {}
+def _kept(message: AIMessage, key: str) -> Mapping[str, str]:
+    """Return the texts that we keep with a message, by call id; what somebody else put there is passed over."""
+    found = message.additional_kwargs.get(key)
+    return {k: text for k, text in found.items() if isinstance(text, str)} if isinstance(found, Mapping) else {}
+
+
+def _wire_call(message: AIMessage, errors: Mapping[str, str]) -> Callable[[LangChainToolCall], ToolCall]:
+    written = _kept(message, ARGUMENTS)
 
     def convert(call: LangChainToolCall) -> ToolCall:
         call_id = call.get("id") or ""
         text = written.get(call_id)
         if text is None or _parsed(text) != call["args"]:  # the app may have edited the arguments since
-            text = json.dumps(call["args"], ensure_ascii=False)
+            text = json_text(call["args"], f"the arguments of a call to {call['name']!r:.80}")
         wire: ToolCall = {
             "id": call_id,
             "type": "function",
@@ -197,27 +208,26 @@ def _wire_invalid_call(call: InvalidToolCall, errors: Mapping[str, str]) -> Tool
 def _reasoning(message: AIMessage) -> tuple[str, str] | None:
     """Return the field and the text of the reasoning, from the remembered field or from content blocks."""
     kwargs = message.additional_kwargs
+    field = key if isinstance(key := kwargs.get(_REASONING_KEY), str) else None
     for key in REASONING_KEYS:
         if isinstance(kwargs.get(key), str):
-            return kwargs.get(_REASONING_KEY) or key, kwargs[key]
+            return field or key, kwargs[key]
     if isinstance(message.content, str):
         return None
     said = [
-        str(block.get("reasoning") or block.get("thinking") or "")
+        text if isinstance(text := block.get("reasoning") or block.get("thinking"), str) else ""
         for block in message.content
         if isinstance(block, dict) and block.get("type") in ("reasoning", "thinking")
     ]
-    return (kwargs.get(_REASONING_KEY) or REASONING_KEYS[0], "".join(said)) if said else None
+    return (field or REASONING_KEYS[0], "".join(said)) if said else None
 
 
 def error_of(message: AIMessage, call: LangChainToolCall) -> str | None:
     """Return why a call of ``message`` cannot be used; None where it can, or where the app has edited it since."""
     call_id = call.get("id") or ""
-    written = (message.additional_kwargs.get(ARGUMENTS) or {}).get(call_id)
-    if written is not None and _parsed(written) != call["args"]:
-        return None
-    error: str | None = (message.additional_kwargs.get(ERRORS) or {}).get(call_id)
-    return error
+    written = _kept(message, ARGUMENTS).get(call_id)
+    edited = written is not None and _parsed(written) != call["args"]
+    return None if edited else _kept(message, ERRORS).get(call_id)
 
 
 class Decoder:

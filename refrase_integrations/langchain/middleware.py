@@ -29,6 +29,7 @@ from refrase_integrations.client.budgets import Budget
 from refrase_integrations.errors import ConfigurationError, RefraseWarning, StructuredOutputError
 from refrase_integrations.kimi.announcements import Language, announced, is_nudge, nudge
 from refrase_integrations.kimi.catalogue import find_host, knows_model
+from refrase_integrations.kimi.inputs import instance, kind_of, whole
 from refrase_integrations.kimi.settings import Practices
 from refrase_integrations.langchain.base import PracticedChatModel
 from refrase_integrations.langchain.messages import error_of
@@ -114,9 +115,9 @@ class KimiMiddleware(AgentMiddleware[KimiState, Any]):
         super().__init__()
         if host is not None:
             find_host(host)
-        if not isinstance(nudge, int) or nudge < 0:
-            raise ConfigurationError(f"nudge is how often a model may be asked in one turn, 0 or more, not {nudge!r}")
+        whole(nudge, "nudge (how often a model may be asked in one turn)", 0)
         self.tools = []
+        instance(model_name, (str, type(None)), "model_name", "a text or None")
         self.host, self.model_name, self.nudge = host, model_name, nudge
         self.practices = Practices.of(practices)
         self.budget: AbstractContextManager[Any] = nullcontext() if budget is None else budget
@@ -297,7 +298,7 @@ def _handled(errors: bool | type[Exception] | tuple[type[Exception], ...]) -> tu
         return (Exception,) if errors else ()
     types = errors if isinstance(errors, tuple) else (errors,)
     if not all(isinstance(one, type) and issubclass(one, Exception) for one in types):
-        raise ConfigurationError(f"handle_tool_errors is True, False or types of exceptions, not {errors!r:.60}")
+        raise ConfigurationError(f"handle_tool_errors is True, False or types of exceptions, not {kind_of(errors)}")
     return types
 
 

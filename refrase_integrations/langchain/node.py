@@ -13,6 +13,7 @@ from langchain_core.tools import BaseTool
 from refrase_integrations.kimi import catalogue
 from refrase_integrations.kimi.catalogue import find_host
 from refrase_integrations.kimi.freshness import needs_fresh_data
+from refrase_integrations.kimi.inputs import instance, text
 from refrase_integrations.kimi.messages import text_of
 from refrase_integrations.kimi.practice import Call, messages_of
 from refrase_integrations.kimi.prepare import prepare
@@ -94,7 +95,8 @@ class RefraseNode(Runnable[Any, Any]):
         self.tools = None if tools is None else wire_tools(tools)
         self._live = marked_live(tools or ())
         self.practices = Practices.of(practices)
-        self.messages_key = messages_key
+        self.messages_key = text(messages_key, "messages_key")
+        instance(output_key, (str, type(None)), "output_key", "a text or None")
         self.output_key = None if output_key == messages_key else output_key
         self._call([])  # an unknown host: better said here than by the first run
 

@@ -13,7 +13,7 @@ from refrase_integrations.client.refraser import PromptRefraser
 from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi.prompt.thresholds import DEFAULTS, PromptThresholds
 from refrase_integrations.kimi.wire import Message
-from refrase_integrations.langchain.tools import wire_tools
+from refrase_integrations.langchain.tools import tool_names
 
 _CONFIG: RunnableConfig = {"run_name": "Refraser", "tags": ["nostream"]}  # LangGraph: its tokens are nobody's chat
 
@@ -56,5 +56,4 @@ class Refraser(PromptRefraser):
         async def aask(messages: list[Message]) -> str:
             return await chain.ainvoke(convert_to_messages(messages), _CONFIG)  # type: ignore[arg-type]
 
-        names = [tool if isinstance(tool, str) else wire_tools([tool])[0]["function"]["name"] for tool in tools]
-        super().__init__(ask, aask, tools=names, thresholds=thresholds, remember=remember)
+        super().__init__(ask, aask, tools=tool_names(tools), thresholds=thresholds, remember=remember)

@@ -65,7 +65,7 @@ def _messages(found: Any) -> list[BaseMessage]:
     given: list[Any] = list(found)
     try:
         return convert_to_messages(given)
-    except (NotImplementedError, ValueError, TypeError):  # core's words show the message
+    except Exception:  # noqa: BLE001 - whatever core raises of what may be anything; its words show the message
         place = next((n for n, one in enumerate(given) if not _is_message(one)), 0)
         raise InvalidMessage(
             f"messages[{place}]: this {type(given[place]).__name__} is no message: take LangChain's messages, "
@@ -76,7 +76,7 @@ def _messages(found: Any) -> list[BaseMessage]:
 def _is_message(one: Any) -> bool:
     try:
         return bool(convert_to_messages([one]))
-    except (NotImplementedError, ValueError, TypeError):
+    except Exception:  # noqa: BLE001
         return False
 
 

@@ -19,6 +19,7 @@ from langchain_core.utils.pydantic import TBaseModel, is_basemodel_subclass
 from pydantic import ValidationError
 
 from refrase_integrations.errors import ConfigurationError, StructuredOutputError
+from refrase_integrations.kimi.inputs import text
 from refrase_integrations.kimi.schema.validation import find_error
 from refrase_integrations.kimi.settings import Practices
 from refrase_integrations.langchain.failures import classified
@@ -45,7 +46,7 @@ def structured_output(
 ) -> Runnable[LanguageModelInput, Any]:
     """Build the runnable of `PracticedChatModel.with_structured_output`; see there."""
     if method not in get_args(Method):
-        raise ConfigurationError(f"method must be one of {', '.join(get_args(Method))}, not {method!r}")
+        raise ConfigurationError(f"method must be one of {', '.join(get_args(Method))}")
     if schema is None and method != "json_mode":
         raise ConfigurationError(f"with_structured_output(method={method!r}) needs a schema")
     described = None if schema is None else _described(schema)
@@ -92,9 +93,9 @@ def response_format(schema: dict[str, Any] | type, strict: bool | None = None) -
     """
     try:
         parameters = convert_to_json_schema(schema)
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"this is no schema for structured output: {error}") from None
-    name = str(parameters.get("title") or "answer")
+    except Exception as error:  # noqa: BLE001 - as below
+        raise _no_schema(error) from None
+    name = text(parameters.get("title") or "answer", "the schema's title")
     return {
         "type": "json_schema",
         "json_schema": {"name": name, "strict": strict is not False, "schema": parameters},
@@ -103,9 +104,17 @@ def response_format(schema: dict[str, Any] | type, strict: bool | None = None) -
 
 def _described(schema: dict[str, Any] | type) -> dict[str, Any]:
     try:
-        return convert_to_openai_tool(schema)
-    except (ValueError, TypeError) as error:
-        raise ConfigurationError(f"this is no schema for structured output: {error}") from None
+        described = convert_to_openai_tool(schema)
+    except Exception as error:  # noqa: BLE001 - a class of the user's, or langchain-core's reading of whatever it is
+        raise _no_schema(error) from None
+    if not isinstance(described["function"].get("parameters"), dict):
+        raise ConfigurationError("this is no schema for structured output: it has no properties")
+    return described
+
+
+def _no_schema(error: Exception) -> ConfigurationError:
+    why = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)[:300]
+    return ConfigurationError(f"this is no schema for structured output: {why}")
 
 
 def _beside_raw(parser: _AnswerParser) -> Any:

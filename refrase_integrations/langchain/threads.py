@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage
 
 from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi import threads
+from refrase_integrations.kimi.inputs import instance, items, kind_of, text
 from refrase_integrations.kimi.practice import Change
 from refrase_integrations.kimi.wire import Message
 from refrase_integrations.langchain.messages import ARGUMENTS, ERRORS, Decoder
@@ -39,7 +40,13 @@ def repair_messages(messages: Sequence[BaseMessage]) -> tuple[list[BaseMessage],
     Returns:
         The repaired conversation, and what was changed (empty where it was sound). A message that needed nothing is
         the same object; a changed one keeps its id and metadata.
+
+    Raises:
+        ConfigurationError: something is no message.
     """
+    messages = items(messages, "messages", "a list of messages")
+    for place, message in enumerate(messages):
+        instance(message, BaseMessage, f"messages[{place}]", "a message of LangChain")
     repaired = threads.repair_messages([wire_form(message) for message in messages])
     return [
         _added(wire) if origin is None else _mended(messages[origin], wire)
@@ -78,8 +85,10 @@ def repair_thread(
         What was changed; empty where the thread was sound: nothing is written then.
 
     Raises:
-        ConfigurationError: the state has no such key, its reducer cannot be repaired, or the thread waits for a human.
+        ConfigurationError: an argument is of another type, the state has no such key, its reducer cannot be repaired,
+            or the thread waits for a human.
     """
+    _check(graph, config, messages_key)
     snapshot = graph.get_state(config)
     # What a checkpoint itself holds can be less: results of finished tools may wait beside it.
     stored = graph.get_state(snapshot.config) if snapshot.values else snapshot
@@ -97,6 +106,7 @@ async def arepair_thread(
     as_node: str | None = None,
 ) -> list[Change]:
     """The async twin of `repair_thread`; see there."""
+    _check(graph, config, messages_key)
     snapshot = await graph.aget_state(config)
     stored = await graph.aget_state(snapshot.config) if snapshot.values else snapshot
     plan = _plan(graph, snapshot, stored, messages_key)
@@ -141,6 +151,16 @@ def _calls(message: BaseMessage, wire: Message) -> dict[str, Any]:
 
 
 # -- threads ---------------------------------------------------------------------------------------------
+
+
+def _check(graph: object, config: object, key: object) -> None:
+    for method in ("get_state", "update_state"):
+        if not callable(getattr(graph, method, None)):
+            raise ConfigurationError(f"repair_thread takes a compiled graph, not {kind_of(graph)}")
+    named = instance(config, Mapping, "config", "a dict").get("configurable")
+    if not isinstance(named, Mapping) or not named.get("thread_id"):
+        raise ConfigurationError("config must name the thread: {'configurable': {'thread_id': '42'}}")
+    text(key, "messages_key")
 
 
 class _Plan(NamedTuple):

@@ -29,13 +29,14 @@ from pydantic import ValidationError
 
 from refrase_integrations.errors import HostError, ReplyError
 from refrase_integrations.kimi.dialect import Dialect
+from refrase_integrations.kimi.inputs import instance
 from refrase_integrations.kimi.practice import Call, Prepared
 from refrase_integrations.kimi.request import build_call, field_error
 from refrase_integrations.kimi.stream import fold
 from refrase_integrations.kimi.tokens import TokenCounter
 from refrase_integrations.kimi.turn import arun, is_structural, run
 from refrase_integrations.kimi.wire import Chunk
-from refrase_integrations.llamaindex.messages import Decoder, encode, selections
+from refrase_integrations.llamaindex.messages import Decoder, encode, given_messages, selections
 from refrase_integrations.llamaindex.structured import StructuredPrediction, response_format
 from refrase_integrations.llamaindex.tools import marked_live, wire_tools
 
@@ -214,7 +215,7 @@ class PracticedLLM(LLM):
     ) -> tuple[dict[str, Any], Call]:
         settings = self._settings(kwargs)
         dialect, wish = self._dialect(settings)
-        given = list(messages)
+        given = given_messages(messages)
         if self.system_prompt and all(message.role not in _SYSTEM for message in given):
             given.insert(0, ChatMessage(role=MessageRole.SYSTEM, content=self.system_prompt))
         formed = dict(settings)
@@ -244,8 +245,8 @@ class PracticedLLM(LLM):
 
     def _prompted(self, prompt: str, formatted: bool) -> list[ChatMessage]:
         to_prompt = self.completion_to_prompt
-        text = prompt if formatted or to_prompt is None else to_prompt(prompt)
-        return [ChatMessage(role=MessageRole.USER, content=text)]
+        text = prompt if formatted or to_prompt is None else to_prompt(instance(prompt, str, "prompt", "a text"))
+        return [_said(instance(text, str, "prompt", "a text"))]
 
 
 class PracticedFunctionCallingLLM(StructuredPrediction, PracticedLLM):
@@ -262,10 +263,10 @@ class PracticedFunctionCallingLLM(StructuredPrediction, PracticedLLM):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Return the arguments for `chat` and its kin; core looks for the parameter ``tool_required`` by its name."""
-        messages = list(chat_history or [])
+        messages = given_messages(chat_history or [])
         if user_msg is not None:
             said = (
-                user_msg if isinstance(user_msg, ChatMessage) else ChatMessage(role=MessageRole.USER, content=user_msg)
+                user_msg if isinstance(user_msg, ChatMessage) else _said(instance(user_msg, str, "user_msg", "a text"))
             )
             messages.append(said)
         chosen = kwargs.pop("tool_choice", None)
@@ -295,10 +296,15 @@ class PracticedFunctionCallingLLM(StructuredPrediction, PracticedLLM):
         Raises:
             ReplyError: see ``error_on_no_tool_call``.
         """
+        instance(response, ChatResponse, "response", "a ChatResponse")
         chosen = selections(response.message, strict=error_on_no_tool_call)
         if not chosen and error_on_no_tool_call:
             raise ReplyError("expected at least one tool call, but the reply has none")
         return chosen
+
+
+def _said(text: str) -> ChatMessage:
+    return ChatMessage(role=MessageRole.USER, content=text)
 
 
 def _tagged() -> str | None:

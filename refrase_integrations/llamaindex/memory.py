@@ -11,10 +11,11 @@ from llama_index.core.memory import BaseMemory, Memory
 from llama_index.core.storage.chat_store.base_db import MessageStatus
 
 from refrase_integrations.kimi import threads
+from refrase_integrations.kimi.inputs import instance
 from refrase_integrations.kimi.messages import is_blank, text_of
 from refrase_integrations.kimi.practice import Change
 from refrase_integrations.kimi.wire import Message
-from refrase_integrations.llamaindex.messages import CALLS, ROLES, UNSAID, call_block, wire_calls
+from refrase_integrations.llamaindex.messages import CALLS, ROLES, UNSAID, call_block, given_messages, wire_calls
 
 BLOCK = "block"
 """Key of a content part: its place among the message's blocks."""
@@ -38,7 +39,11 @@ def repair_messages(messages: Sequence[ChatMessage]) -> tuple[list[ChatMessage],
     Returns:
         The repaired conversation, and what was changed (empty where it was sound). A message that needed nothing is
         the same object.
+
+    Raises:
+        ConfigurationError: something is no message, or no list of them.
     """
+    messages = given_messages(messages)
     wired = [wire_form(message) for message in messages]
     repaired = threads.repair_messages(wired)
     return [
@@ -64,7 +69,11 @@ def repair_memory(memory: BaseMemory) -> list[Change]:
 
     Returns:
         What was changed; empty where the conversation was sound: nothing is written then.
+
+    Raises:
+        ConfigurationError: ``memory`` is none of LlamaIndex's, or holds what is no message.
     """
+    instance(memory, BaseMemory, "memory", "a memory of LlamaIndex")
     if isinstance(memory, Memory):
         return cast("list[Change]", asyncio_run(arepair_memory(memory)))  # as its own sync methods do it
     after, changes = repair_messages(memory.get_all())
@@ -75,6 +84,7 @@ def repair_memory(memory: BaseMemory) -> list[Change]:
 
 async def arepair_memory(memory: BaseMemory) -> list[Change]:
     """The async twin of `repair_memory`; see there."""
+    instance(memory, BaseMemory, "memory", "a memory of LlamaIndex")
     if isinstance(memory, Memory):
         after, changes = repair_messages(await memory.aget_all(status=MessageStatus.ACTIVE))
         if changes:  # its aset() would delete the archived messages too

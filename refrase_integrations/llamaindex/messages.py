@@ -27,8 +27,10 @@ from llama_index.core.base.llms.types import (
     VideoBlock,
 )
 from llama_index.core.llms.llm import ToolSelection
+from pydantic import BaseModel
 
 from refrase_integrations.errors import InvalidMessage, ReplyError
+from refrase_integrations.kimi.inputs import items, json_text, kind_of
 from refrase_integrations.kimi.messages import REASONING_KEYS
 from refrase_integrations.kimi.practice import Delta
 from refrase_integrations.kimi.wire import Message, Role, ToolCall, Usage
@@ -62,8 +64,25 @@ def encode(messages: Sequence[ChatMessage], host: str = "", reasoning_key: str |
 
     Raises:
         InvalidMessage: a message or content block cannot be sent; names its position and type.
+        ConfigurationError: ``messages`` is no list.
     """
-    return [_encoded(message, position, host, reasoning_key) for position, message in enumerate(messages)]
+    return [
+        _encoded(message, position, host, reasoning_key) for position, message in enumerate(given_messages(messages))
+    ]
+
+
+def given_messages(messages: object) -> list[ChatMessage]:
+    """Return the messages of a conversation as they are.
+
+    Raises:
+        InvalidMessage: one is none of LlamaIndex's.
+        ConfigurationError: it is no list.
+    """
+    given = items(messages, "messages", "a list of messages")
+    for position, message in enumerate(given):
+        if not isinstance(message, ChatMessage):
+            raise InvalidMessage(f"messages[{position}] must be a ChatMessage, not {kind_of(message)}")
+    return given
 
 
 def selections(message: ChatMessage, *, strict: bool) -> list[ToolSelection]:
@@ -276,7 +295,8 @@ def _add_reasoning(wire: Message, message: ChatMessage, host: str, reasoning_key
     for block in thoughts:
         known.update(block.additional_information)
     at_home = known.get(_HOST) == host
-    key = known.get(_FIELD) or REASONING_KEYS[0]
+    field = known.get(_FIELD)
+    key = field if isinstance(field, str) and field else REASONING_KEYS[0]
     said = [block.content for block in thoughts if block.content is not None]
     if not thoughts:  # the form of other integrations
         for legacy in REASONING_KEYS:
@@ -292,7 +312,7 @@ def _add_reasoning(wire: Message, message: ChatMessage, host: str, reasoning_key
 def wire_calls(message: ChatMessage) -> list[ToolCall]:
     """Return the tool calls of a message in wire form, from its blocks, or from the older form."""
     kept = message.additional_kwargs.get(CALLS)
-    legacy = [_plain_call(made) for made in kept] if isinstance(kept, list | tuple) else []
+    legacy = [_plain_call(made, place) for place, made in enumerate(kept)] if isinstance(kept, list | tuple) else []
     blocks = [block for block in message.blocks if isinstance(block, ToolCallBlock)]
     if not blocks:
         return legacy
@@ -306,25 +326,31 @@ def _wire_call(block: ToolCallBlock, kept: ToolCall | None) -> ToolCall:
     if kept is not None and block.tool_kwargs in (_kwargs(written), written):
         return {**kept, "function": {**kept["function"], "name": block.tool_name}}
     arguments = block.tool_kwargs
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    text = arguments if isinstance(arguments, str) else json_text(arguments, _OF_A_CALL.format(block.tool_name))
     function = {"name": block.tool_name, "arguments": text}
     return cast(ToolCall, {"id": block.tool_call_id or "", "type": "function", "function": function})
 
 
-def _plain_call(made: Any) -> ToolCall:
+def _plain_call(made: Any, place: int) -> ToolCall:
     """Return a call of the older form as a wire dict; other integrations keep objects of an SDK there."""
-    call = made if isinstance(made, Mapping) else made.model_dump()
-    function = call.get("function") or {}
-    arguments = function.get("arguments")
-    text = arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False)
+    call = made.model_dump() if isinstance(made, BaseModel) else made
+    function = (call.get("function") or {}) if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping):
+        raise InvalidMessage(f"additional_kwargs['tool_calls'][{place}] must be a tool call in wire form")
+    name, call_id, arguments = function.get("name"), call.get("id"), function.get("arguments")
+    name = name if isinstance(name, str) else ""
+    text = arguments if isinstance(arguments, str) else json_text(arguments or {}, _OF_A_CALL.format(name))
     plain: ToolCall = {
-        "id": call.get("id") or "",
+        "id": call_id if isinstance(call_id, str) else "",
         "type": "function",
-        "function": {"name": function.get("name") or "", "arguments": text},
+        "function": {"name": name, "arguments": text},
     }
-    if call.get("error"):
-        plain["error"] = str(call["error"])
+    if isinstance(call.get("error"), str) and call["error"]:
+        plain["error"] = call["error"]
     return plain
+
+
+_OF_A_CALL = "the arguments of a call to {!r:.80}"
 
 
 def call_block(made: ToolCall) -> ToolCallBlock:

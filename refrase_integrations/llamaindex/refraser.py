@@ -12,7 +12,7 @@ from refrase_integrations.client.refraser import PromptRefraser
 from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi.prompt.thresholds import DEFAULTS, PromptThresholds
 from refrase_integrations.kimi.wire import Message
-from refrase_integrations.llamaindex.tools import wire_tools
+from refrase_integrations.llamaindex.tools import tool_names
 
 
 class Refraser(PromptRefraser):
@@ -52,8 +52,7 @@ class Refraser(PromptRefraser):
         async def aask(messages: list[Message]) -> str:
             return _text(await model.achat(_chat(messages)))
 
-        names = [tool if isinstance(tool, str) else wire_tools([tool])[0]["function"]["name"] for tool in tools]
-        super().__init__(ask, aask, tools=names, thresholds=thresholds, remember=remember)
+        super().__init__(ask, aask, tools=tool_names(tools), thresholds=thresholds, remember=remember)
 
 
 def _chat(messages: list[Message]) -> list[ChatMessage]:

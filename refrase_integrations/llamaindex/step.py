@@ -164,7 +164,11 @@ class RefraseStep:
         Raises:
             ConfigurationError: one of the events has no field ``messages``.
         """
+        if not (isinstance(workflow, type) and issubclass(workflow, Workflow)):
+            raise ConfigurationError("RefraseStep.add_to takes a class of Workflow")
         for event in (takes, gives):
+            if not (isinstance(event, type) and issubclass(event, Event)):
+                raise ConfigurationError("RefraseStep.add_to: takes= and gives= are classes of Event")
             if "messages" not in event.model_fields:
                 raise ConfigurationError(f"{event.__name__} has no field 'messages' for RefraseStep to read or fill")
 

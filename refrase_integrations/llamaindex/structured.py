@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping
 from typing import Any, Generic, TypeVar, cast
 
 from llama_index.core.base.llms.types import ChatMessage
@@ -20,6 +20,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 
 from refrase_integrations.errors import ConfigurationError, StructuredOutputError
+from refrase_integrations.kimi.inputs import instance, names
 
 Model = TypeVar("Model", bound=BaseModel)
 _dispatcher = get_dispatcher(__name__)
@@ -130,7 +131,14 @@ class StructuredPrediction(FunctionCallingLLM):
         return grow()
 
     def _formed(self, prompt: BasePromptTemplate, prompt_args: dict[str, Any]) -> list[ChatMessage]:
-        return self._extend_messages(prompt.format_messages(llm=self, **prompt_args))
+        try:
+            formed = prompt.format_messages(llm=self, **prompt_args)
+        except (KeyError, ValueError, TypeError, RecursionError) as error:
+            wanted = ", ".join(sorted(prompt.template_vars))
+            raise ConfigurationError(
+                f"the prompt cannot be filled in ({type(error).__name__}); it has the variables {wanted or 'none'}"
+            ) from None
+        return self._extend_messages(formed)
 
 
 def response_format(output_cls: type[BaseModel]) -> dict[str, Any]:
@@ -141,8 +149,8 @@ def response_format(output_cls: type[BaseModel]) -> dict[str, Any]:
     """
     try:
         schema = output_cls.model_json_schema()
-    except (AttributeError, ValueError, TypeError) as error:
-        raise ConfigurationError(f"structured prediction needs a pydantic class: {error}") from None
+    except Exception as error:  # noqa: BLE001 - a class of the user's may raise whatever it likes
+        raise ConfigurationError(f"structured prediction needs a pydantic class: {str(error)[:300]}") from None
     name = str(schema.get("title") or output_cls.__name__)
     return {"type": "json_schema", "json_schema": {"name": name, "strict": True, "schema": schema}}
 
@@ -217,12 +225,17 @@ def _unfenced(content: str) -> str:
 def _started(
     output_cls: type[Model], prompt: BasePromptTemplate, prompt_args: dict[str, Any]
 ) -> LLMStructuredPredictStartEvent:
+    if not (isinstance(output_cls, type) and issubclass(output_cls, BaseModel)):
+        raise ConfigurationError("structured prediction needs a pydantic class")
+    instance(prompt, BasePromptTemplate, "prompt", "a prompt template, such as PromptTemplate('...')")
     return LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=prompt_args)
 
 
 def _asked(output_cls: type[Model], llm_kwargs: dict[str, Any] | None) -> dict[str, Any]:
     """Return the arguments of the call; the tool settings of LlamaIndex's own programs have no meaning here."""
-    own = {key: value for key, value in (llm_kwargs or {}).items() if key not in _OF_PROGRAMS}
+    given = instance(llm_kwargs or {}, Mapping, "llm_kwargs", "a dict")
+    names(list(given), "the keys of llm_kwargs")
+    own = {key: value for key, value in given.items() if key not in _OF_PROGRAMS}
     return {**own, "response_format": response_format(output_cls)}
 
 

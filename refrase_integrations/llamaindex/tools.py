@@ -8,13 +8,16 @@ from typing import Any, cast
 from llama_index.core.tools import BaseTool, FunctionTool
 
 from refrase_integrations.errors import ConfigurationError
+from refrase_integrations.kimi.inputs import checked_tools, items, tool_name
 from refrase_integrations.kimi.wire import Tool
 
 
 def marked_live(tools: Iterable[Any]) -> set[str]:
     """Return the names of the tools whose attribute ``live`` is True: LlamaIndex's tools have no tags."""
     return {
-        tool.metadata.get_name() for tool in tools if isinstance(tool, BaseTool) and getattr(tool, "live", None) is True
+        tool.metadata.get_name()
+        for tool in items(tools, "tools", "a list of tools")
+        if isinstance(tool, BaseTool) and getattr(tool, "live", None) is True
     }
 
 
@@ -34,22 +37,36 @@ def wire_tools(
         ConfigurationError: that is no list, something in it is no tool, or its parameters have no JSON schema; names
             position and type.
     """
-    if isinstance(tools, str | Mapping) or not isinstance(tools, Iterable):
-        raise ConfigurationError(f"tools must be a list of tools, not {type(tools).__name__}")
     formed: list[Tool] = []
-    for position, tool in enumerate(tools):
+    for position, tool in enumerate(items(tools, "tools", "a list of tools")):
         if isinstance(tool, Mapping):
             if strict is not None and tool.get("type") == "function":
-                tool = {**tool, "function": {**tool["function"], "strict": strict}}
+                checked_tools([tool])
+                tool = {**tool, "function": {**(tool.get("function") or {}), "strict": strict}}
             formed.append(cast(Tool, tool))
             continue
         if not callable(tool):  # a tool of LlamaIndex is callable too
             raise ConfigurationError(f"tools[{position}]: {type(tool).__name__} is no tool")
         try:
             formed.append(_formed(tool if isinstance(tool, BaseTool) else FunctionTool.from_defaults(tool), strict))
-        except (ValueError, TypeError, AttributeError) as error:
-            raise ConfigurationError(f"tools[{position}]: {type(tool).__name__} is no tool: {error}") from None
+        except Exception as error:  # noqa: BLE001 - a tool's own class, its annotations, or LlamaIndex's reading of it
+            why = str(error)[:_LONGEST]
+            raise ConfigurationError(f"tools[{position}]: {type(tool).__name__} is no tool: {why}") from None
+    checked_tools(formed)
     return formed
+
+
+def tool_names(tools: Sequence[Any]) -> list[str]:
+    """Return the names of tools, of which some may be given by their name alone.
+
+    Raises:
+        ConfigurationError: something is neither a tool nor a name.
+    """
+    named = items(tools, "tools", "a list of tools or names")
+    return [tool if isinstance(tool, str) else tool_name(wire_tools([tool])[0]) for tool in named]
+
+
+_LONGEST = 300  # characters of what LlamaIndex says of a tool
 
 
 def _formed(tool: BaseTool, strict: bool | None) -> Tool:

@@ -103,6 +103,7 @@ class SimulatedHost:
     ) -> None:
         from refrase_integrations.simulator.faults import Faults  # pydantic is not for everybody who only imports us
 
+        _check(quirks, api_key, seed, chunk_size, keep)
         self.persona: Persona = load_persona(persona)
         self.quirks: Mapping[str, Any] = _quirks(self.persona, quirks or {})
         self.faults: Faults = Faults.of(faults)
@@ -503,14 +504,30 @@ def _quirks(persona: Persona, chosen: Mapping[str, Any]) -> Mapping[str, Any]:
     return resolve(persona.form, persona.faults, chosen) if values["documented"] else values
 
 
+def _check(quirks: object, api_key: object, seed: object, chunk_size: object, keep: object) -> None:
+    if quirks is not None and not (isinstance(quirks, Mapping) and all(isinstance(name, str) for name in quirks)):
+        raise ConfigurationError(f"quirks are a dict by name, not a {type(quirks).__name__}")
+    if api_key is not None and not (isinstance(api_key, str) and api_key.isascii()):
+        raise ConfigurationError("api_key is a text of ASCII characters")
+    for name, value in (("seed", seed), ("chunk_size", chunk_size), ("keep", keep)):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int)
+            or abs(value) >= 2**63
+            or (name == "keep" and value < 0)
+        ):
+            raise ConfigurationError(f"{name} is a whole number, not a {type(value).__name__} that does not fit")
+
+
 def _served(models: Iterable[str] | None) -> frozenset[str]:
     if models is None or models == "all":
         return frozenset(FIGURES)
     if models == "live":
         return frozenset(id for id, figures in FIGURES.items() if figures.live)
-    if isinstance(models, str):
-        raise ConfigurationError(f"models is 'all', 'live' or a list of models, not {models!r}")
-    found = {name: figures_for(name) for name in models}
+    names = list(models) if isinstance(models, Iterable) and not isinstance(models, (str, bytes, Mapping)) else None
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise ConfigurationError("models is 'all', 'live' or a list of models")
+    found = {name: figures_for(name) for name in names}
     if unknown := [name for name, figures in found.items() if figures is None]:
         raise ConfigurationError(f"unknown models {', '.join(unknown)}; known: {', '.join(FIGURES)}")
     return frozenset(figures.id for figures in found.values() if figures)

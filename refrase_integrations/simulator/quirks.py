@@ -43,9 +43,10 @@ class Quirk:
         """
         try:
             return _PARSERS[self.kind](self, value)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             wanted = _WANTED[self.kind] + (f" of {', '.join(self.choices)}" if self.choices else "")
-            raise ConfigurationError(f"quirk {self.name}: {value!r} is not {wanted}") from None
+            given = repr(value[:80]) if isinstance(value, str) else f"a {type(value).__name__}"
+            raise ConfigurationError(f"quirk {self.name}: {given} is not {wanted}") from None
 
 
 @cache

@@ -85,9 +85,10 @@ class Script:
     """
 
     def __init__(self, source: ScriptSource | None, after: Literal["answer", "error"] = "answer") -> None:
-        if after not in {"answer", "error"}:
-            raise ConfigurationError(f"after must be 'answer' or 'error', not {after!r}")
-        if isinstance(source, (str, Reply)):
+        if after not in ("answer", "error"):
+            raise ConfigurationError("after must be 'answer' or 'error'")
+        is_list = isinstance(source, Iterable) and not isinstance(source, (str, bytes, Mapping, Reply))
+        if source is not None and not callable(source) and not is_list:
             raise ConfigurationError("script is a list of replies or a function; for one reply: script=[reply]")
         self._function = source if callable(source) else None
         self._replies = [] if source is None or callable(source) else [_reply(item) for item in source]

@@ -70,6 +70,8 @@ class KimiSimulator:
         chunk_size: int = 8,
         keep: int = 10_000,
     ) -> None:
+        if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port < 65_536:
+            raise ConfigurationError("port is a whole number from 0 to 65535")
         _uvicorn()
         self.host = SimulatedHost(
             persona,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from langchain.agents import create_agent
+from langchain.agents import create_agent, middleware
 from langchain.agents.middleware import (
     ClearToolUsesEdit,
     ContextEditingMiddleware,
@@ -14,7 +14,6 @@ from langchain.agents.middleware import (
     LLMToolSelectorMiddleware,
     ModelCallLimitMiddleware,
     ModelFallbackMiddleware,
-    ModelRefusalMiddleware,
     ModelRetryMiddleware,
     PIIMiddleware,
     SummarizationMiddleware,
@@ -250,7 +249,10 @@ async def test_refusals_and_a_dynamic_prompt(surface: str, order: str, way: str)
         return f"You are a clerk. {len(request.messages)} messages so far."
 
     prompts: dict[str, Callable[..., Any] | Any] = {"invoke": prompt, "ainvoke": aprompt}
-    state, bodies = await turns(surface, way, stacked(order, ModelRefusalMiddleware(), prompts[way]))
+    others = [prompts[way]]
+    if hasattr(middleware, "ModelRefusalMiddleware"):  # since langchain 1.5
+        others.insert(0, middleware.ModelRefusalMiddleware())
+    state, bodies = await turns(surface, way, stacked(order, *others))
     assert [body["messages"][0]["content"].partition("\n")[0] for body in bodies] == [
         "You are a clerk. 1 messages so far.",
         "You are a clerk. 3 messages so far.",

@@ -41,7 +41,7 @@ def secretive(**fields: Any) -> Kimi:
         lambda llm: str(llm.to_dict()),
         lambda llm: llm.to_json(),
         lambda llm: llm.model_dump_json(),
-        lambda llm: str(llm.to_payload()),
+        lambda llm: str(getattr(llm, "to_payload", llm.to_dict)()),  # since llama-index-core 0.14.23
         lambda llm: str(llm.metadata),
         lambda llm: str(llm.dict()),
         lambda llm: str(llm.as_structured_llm(Practices).to_dict()),

@@ -58,14 +58,18 @@ def find_model(name: str) -> ModelProfile:
         for the same name, after one `CatalogueWarning`.
 
     Raises:
-        CatalogueError: ``name`` is empty, or a catalogue file is wrong.
+        CatalogueError: ``name`` is empty or no text, or a catalogue file is wrong.
     """
+    if not isinstance(name, str):
+        raise CatalogueError(f"A model is given by its name, not as {type(name).__name__}.")
     state = _current()
     found = state.find(name)
     if found is not None:
         return found
     if not name.strip():
         raise CatalogueError("The model's name is empty.")
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        raise CatalogueError("The model's name holds half a surrogate pair; check how it was pasted.")
     _warn_once(
         f"model:{name}",
         f"The model {name!r} is not in the catalogue: safe defaults are used, thinking cannot be switched. "
@@ -96,6 +100,10 @@ def find_host(host: str | None = None, base_url: str | None = None) -> HostProfi
         CatalogueError: the id is unknown, or ``base_url`` is no http or https URL, or a catalogue file is
         wrong.
     """
+    if host is not None and not isinstance(host, str):
+        raise CatalogueError(f"A host is given by its id, not as {type(host).__name__}.")
+    if base_url is not None and not isinstance(base_url, str):
+        raise CatalogueError(f"base_url must be a text, not a {type(base_url).__name__}.")
     state = _current()
     if host is not None:
         return state.host(host)
@@ -251,8 +259,6 @@ class _Catalogue:
         object.__setattr__(self, "private", private)
 
     def find(self, name: str) -> ModelProfile | None:
-        if not isinstance(name, str):
-            raise CatalogueError(f"A model is given by its name, not as {type(name).__name__}.")
         if name in self.names:
             return self.names[name]
         found = self.found.get(name)
@@ -270,13 +276,11 @@ class _Catalogue:
         return self.unknown.setdefault(name, ModelProfile(id=name, name=name, known=False))
 
     def host(self, id: str) -> HostProfile:
-        if not isinstance(id, str):
-            raise CatalogueError(f"A host is given by its id, not as {type(id).__name__}.")
         found = self.hosts.get(id) or self.hosts.get(id.strip().lower().replace("_", "-"))
         if found is None:
-            close = get_close_matches(id.strip().lower(), self.hosts, n=3, cutoff=0.5)
+            close = get_close_matches(id[:80].strip().lower(), self.hosts, n=3, cutoff=0.5)
             hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-            raise CatalogueError(f"Unknown host {id!r}.{hint} Known hosts: {', '.join(sorted(self.hosts))}.")
+            raise CatalogueError(f"Unknown host {id[:80]!r}.{hint} Known hosts: {', '.join(sorted(self.hosts))}.")
         return found
 
     def build_model(self, table: Mapping[str, Any], where: str) -> ModelProfile:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from refrase_integrations.errors import ConfigurationError
+from refrase_integrations.kimi.inputs import instance
 from refrase_integrations.kimi.practice import Mode, Practice, Scope
 from refrase_integrations.kimi.practices import (
     anthropic_temperature,
@@ -124,8 +125,9 @@ def register_practice(practice: Practice, *, after: str) -> None:
         after: id of the practice it stands behind.
 
     Raises:
-        ConfigurationError: the id is taken, or ``after`` is unknown.
+        ConfigurationError: it is no `Practice`, the id is taken, or ``after`` is unknown.
     """
+    instance(practice, Practice, "register_practice: practice", "a Practice")
     global _order  # noqa: PLW0603 - one process-wide order, like a codec registry
     with _lock:
         ids = [known.id for known in _order]

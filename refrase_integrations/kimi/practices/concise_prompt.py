@@ -41,6 +41,7 @@ class _Seen(NamedTuple):
 
 
 _seen: Memo[_Seen] = Memo(512)
+_LONGEST = 4_000_000  # characters: more than any window holds; reading it would take seconds, only to be refused then
 
 
 def apply(body: Body, call: Call) -> Edit:
@@ -53,6 +54,8 @@ def apply(body: Body, call: Call) -> Edit:
     changes: list[Change] = []
 
     def look(text: str) -> str:
+        if len(text) > _LONGEST:
+            return text
         key = digest(text) + surroundings
         seen = _seen(key, lambda: _look(text, limits, tools, vision=call.dialect.vision))
         changes.extend(seen.changes)

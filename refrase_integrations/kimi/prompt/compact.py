@@ -15,6 +15,7 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Literal, NamedTuple
 
+from refrase_integrations.kimi.inputs import instance
 from refrase_integrations.kimi.prompt.outline import Outline, Unit, limits_nothing, outline
 from refrase_integrations.kimi.prompt.phrases import one_of, phrases
 from refrase_integrations.kimi.prompt.rules import Rule, read
@@ -83,7 +84,11 @@ def compact_prompt(text: str, *, keep: Sequence[str] = (), count: TokenCounter =
 
     Returns:
         The text, the removed spans and the tokens saved.
+
+    Raises:
+        ConfigurationError: ``text`` is no text.
     """
+    instance(text, str, "text", "a text")
     removed: list[Removal] = []
     now = text
     if not text.strip():

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from refrase_integrations.kimi.inputs import instance, names
 from refrase_integrations.kimi.practice import Reference
 from refrase_integrations.kimi.prompt.contradictions import contradictions
 from refrase_integrations.kimi.prompt.outline import Outline, Unit, outline
@@ -111,8 +112,13 @@ def lint_prompt(
 
     Returns:
         The findings in order of their position.
+
+    Raises:
+        ConfigurationError: an argument is of another type.
     """
-    found = _Linter(text, thresholds, None if tools is None else tuple(tools), vision, count)
+    instance(text, str, "text", "a text")
+    instance(thresholds, PromptThresholds, "thresholds", "PromptThresholds")
+    found = _Linter(text, thresholds, None if tools is None else tuple(names(tools, "tools")), vision, count)
     return sorted(found.findings(), key=lambda finding: (finding.start, finding.rule, finding.end))
 
 

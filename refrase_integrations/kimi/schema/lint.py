@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
+from refrase_integrations.kimi.inputs import instance, items
 from refrase_integrations.kimi.schema.mfjs import normalise
 from refrase_integrations.kimi.schema.plain import InvalidToolSchema
 from refrase_integrations.kimi.schema.rules import STRICT, Limits, violations
@@ -52,8 +53,14 @@ def lint_tools(
 
     Returns:
         The findings, tool by tool.
+
+    Raises:
+        ConfigurationError: one of the tools is no object.
     """
-    return tuple(_findings([*tools], re.compile(pattern), limit, flavour, limits))
+    given = [
+        instance(tool, Mapping, f"tools[{place}]", "an object") for place, tool in enumerate(items(tools, "tools"))
+    ]
+    return tuple(_findings(given, re.compile(pattern), limit, flavour, limits))
 
 
 def _findings(
@@ -80,9 +87,9 @@ def _findings(
         elif pattern.fullmatch(name) is None:
             wanted = f"the host takes names that match {pattern.pattern}"
             yield ToolFinding(label, "", wanted, "an alias is sent", "tool-name")
-        if name in seen:
-            yield ToolFinding(label, "", "the name is used twice", "rename one of the tools", "tool-name")
         if isinstance(name, str):
+            if name in seen:
+                yield ToolFinding(label, "", "the name is used twice", "rename one of the tools", "tool-name")
             seen.add(name)
         if not function.get("description"):
             how = "say what the tool does and when to use it"

@@ -42,7 +42,7 @@ def plain(value: Any, path: str = "", above: set[int] | None = None) -> Any:
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, (int, float)):
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise InvalidToolSchema(path, "NaN and Infinity are not JSON")
         return value
     if not isinstance(value, (Mapping, list, tuple)):

@@ -42,8 +42,9 @@ def load_persona(persona: str) -> Persona:
     Raises:
         ConfigurationError: there is none.
     """
-    if persona not in persona_ids():
-        raise ConfigurationError(f"unknown persona {persona!r}; known: {', '.join(persona_ids())}")
+    if not isinstance(persona, str) or persona not in persona_ids():
+        given = repr(persona[:80]) if isinstance(persona, str) else f"of type {type(persona).__name__}"
+        raise ConfigurationError(f"unknown persona {given}; known: {', '.join(persona_ids())}")
     return _load(persona)
 
 
