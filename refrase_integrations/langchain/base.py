@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Literal, Self, cast
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
 from langchain_core.language_models import LanguageModelInput
@@ -29,7 +29,9 @@ if TYPE_CHECKING:  # what only a call needs is imported by it: importing a model
     from refrase_integrations.kimi.practice import Call, Prepared
     from refrase_integrations.kimi.tokens import TokenCounter
     from refrase_integrations.kimi.wire import Chunk
-    from refrase_integrations.langchain.structured import Method
+
+Method = Literal["json_schema", "function_calling", "json_mode"]
+"""How a schema is asked for. Not only for type checkers: LangChain's fallbacks read the hints of public methods."""
 
 
 class PracticedChatModel(BaseChatModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 from langchain_core.exceptions import OutputParserException
 from langchain_core.language_models import LanguageModelInput
@@ -22,17 +22,13 @@ from refrase_integrations.errors import ConfigurationError, StructuredOutputErro
 from refrase_integrations.kimi.inputs import text
 from refrase_integrations.kimi.schema.validation import find_error
 from refrase_integrations.kimi.settings import Practices
+from refrase_integrations.langchain.base import Method, PracticedChatModel
 from refrase_integrations.langchain.failures import classified
-
-if TYPE_CHECKING:
-    from refrase_integrations.langchain.base import PracticedChatModel
 
 _JUDGED = Practices(forced_choice="advise")
 """A reply without the call is handed out: the parser judges it."""
 _BESIDE = Practices(unanswered="advise")
 """With the raw message beside it no reply raises: an empty one is handed out too, and the parser says what is wrong."""
-
-Method = Literal["json_schema", "function_calling", "json_mode"]
 
 
 def structured_output(

@@ -330,7 +330,10 @@ class WrappedChatModel(PracticedChatModel):
     # -- one call ----------------------------------------------------------------------------------------
 
     def _settings(self, stop: list[str] | None, kwargs: dict[str, Any]) -> dict[str, Any]:
-        given = {**self.arguments, **{name: value for name, value in kwargs.items() if value is not None}}
+        own = self.arguments
+        if kwargs.get("tools") is not None:  # what was chosen among others does not count for these
+            own = {name: value for name, value in own.items() if name not in ("tool_choice", "live_tools")}
+        given = {**own, **{name: value for name, value in kwargs.items() if value is not None}}
         if stop is not None:
             given["stop"] = stop
         set_here = {"practices": self.practices, "thinking": self.thinking}
