@@ -17,20 +17,32 @@ def models(
     name: Annotated[str | None, typer.Argument(help="One model, in any host's spelling: all that is known.")] = None,
     *,
     host: Annotated[str | None, typer.Option(help="Only what this host serves, at its prices.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Compare with what the host itself lists now.")] = False,
+    base_url: Annotated[str | None, typer.Option(help="With --live: the host's address.")] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(metavar="NAME", help="With --live: environment variable that holds the key.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List Kimi models: window, output limit, thinking, price, where they are served.
+
+    With --live it ends with status 1 where the catalogue and the host's own list differ.
 
     \b
     Examples:
       refrase-kimi models
       refrase-kimi models moonshotai/kimi-k2-0905
       refrase-kimi models --host openrouter --json
+      refrase-kimi models --live --host moonshot
     """
     from refrase_integrations.errors import CatalogueError
     from refrase_integrations.kimi.catalogue import DEFAULT_HOST, find_host, find_model, knows_model
     from refrase_integrations.kimi.catalogue import models as known
 
+    if live:
+        from refrase_integrations.cli.live import compare
+
+        raise typer.Exit(compare(host, base_url, api_key_env, as_json=as_json))
     if name is not None:
         if not knows_model(name):
             raise CatalogueError(f"Unknown model {name!r}. Known: {', '.join(model.id for model in known())}.")

@@ -153,3 +153,15 @@ def test_each_quirk_alone_on_a_host_without_any(quirk, value):
         "reasoning_fields": {**known, "unknown_fields": "groq"},
     }
     compare("generic", {quirk: value, **NEEDS.get(quirk, {}), **together.get(quirk, {})})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("persona", sorted({persona for persona, _ in FAULTS}))
+def test_faults_at_the_rates_that_were_reported(persona):
+    """By chance, which is the same in every run: seeded by what a request says and how often it came."""
+    faults = load_persona(persona).faults
+    with KimiSimulator(persona, quirks={"documented": True}) as simulator:
+        seen = asyncio.run(examine(connect(HOST, simulator.base_url, "sk-test"), MODEL, tries=20))
+    known, form = known_quirks(), load_persona(persona).form
+    chances = [name for name in TABLE if known[name].kind == "chance" and name not in form]
+    assert {name for name in chances if TABLE[name](seen)} == set(faults)
