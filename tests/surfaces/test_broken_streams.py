@@ -188,9 +188,10 @@ async def test_an_empty_rest_is_not_taken_for_the_end(surface: str, mode: str) -
 @in_streams
 async def test_a_call_that_had_begun_is_not_lost_with_an_empty_rest(surface: str, mode: str) -> None:
     half = {"index": 0, "id": "call_b", "type": "function", "function": {"name": PARIS[0], "arguments": '{"ci'}}
-    script = [Reply(chunks=[event(tool_calls=[half]), ""]), Reply(""), Reply(tool_calls=[PARIS])]
+    begun_call = Reply(chunks=[event(content="One moment."), event(tool_calls=[half]), ""])
+    script = [begun_call, Reply(""), Reply(tool_calls=[PARIS])]
     answer, _ = await exchange(surface, mode, ASKED, model=INSTRUCT, script=script, call={"tools": [WEATHER]})
-    assert answer.calls == [PARIS]
+    assert (answer.text, answer.calls) == ("One moment.", [PARIS])
 
 
 @in_streams
