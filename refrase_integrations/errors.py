@@ -452,7 +452,8 @@ class StructuredOutputError(ReplyError, ValueError):
 
 
 class ToolCallMissing(StructuredOutputError):
-    """A tool call was forced and no usable one came, also when asked once more: such a call is an answer in a form."""
+    """A tool call was forced, or made in a form that nobody can use, and no usable one came, also when asked once more:
+    such a call is an answer in a form."""
 
 
 class StreamInterrupted(HostError):

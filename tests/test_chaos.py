@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,16 @@ def test_a_connection_in_use_is_seen() -> None:
         assert Held.now().beyond(before) == []
 
 
+@pytest.fixture
+def own_settings() -> Iterator[None]:
+    """The command sets the level of the log for its process."""
+    logger = logging.getLogger("refrase_integrations")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
+@pytest.mark.usefixtures("own_settings")
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "result.json"
     assert chaos.main(["--calls", "16", "--client", "ChatKimi", "--faults", QUICK, "--json", str(file)]) == 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
@@ -37,7 +39,18 @@ def test_faults_do_not_stop_agents() -> None:
     assert (result.left, max(result.kept, 0)) == ([], 0)
 
 
+@pytest.fixture
+def own_settings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The command sets levels and variables for its process."""
+    monkeypatch.setenv("LANGSMITH_TRACING", "false")
+    logger = logging.getLogger("refrase_integrations")
+    level = logger.level
+    yield
+    logger.setLevel(level)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_settings")
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert soak.main(["--minutes", "0.05", "--agents", "4", "--kind", "LangGraph"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "flat, and nothing left behind"

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from refrase_integrations.errors import ToolCallMissing
 from refrase_integrations.simulator import Reply
-from tests.surfaces import everywhere, exchange, tool, user
+from tests.surfaces import everywhere, exchange, failure, tool, user
 
 MODEL = "moonshotai/Kimi-K2-Instruct-0905"
 ASKED = [user("Write it down.")]
@@ -63,6 +64,17 @@ async def test_the_thoughts_of_the_second_try_are_not_told_behind_those_of_the_f
     script = [CUT, replace(SOUND, reasoning="Once more.")]  # the first one had none
     answer, _ = await exchange(surface, mode, ASKED, **{**fields, "script": script})
     assert (answer.calls, answer.reasoning) == ([WANTED], "Once more.")
+
+
+@everywhere
+@pytest.mark.parametrize("again", [Reply(""), Reply("I cannot.")], ids=["nothing", "text"])
+async def test_calls_that_do_not_come_again_behind_a_text_are_an_error(surface: str, mode: str, again: Reply) -> None:
+    """The text was handed out: without an error the turn would look as if it had ended with it."""
+    fields: Any = {"model": MODEL, "call": CALL, "persona": "vllm"}
+    script = [replace(CUT, content="One moment."), again]
+    error, bodies = await failure(surface, mode, ASKED, ToolCallMissing, script=script, **fields)
+    assert (len(bodies), error.practice) == (2, "tool-schemas")
+    assert "no call came when they were asked for once more" in str(error)
 
 
 @everywhere

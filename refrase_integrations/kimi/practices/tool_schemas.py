@@ -106,9 +106,9 @@ class _Validate:
         return [cast(Delta, rest)] if rest else []
 
     def close(self, finish_reason: str | None) -> Iterable[Delta]:
-        if not self._made:
-            return []
         notes: list[Change] = []
+        if not self._made:
+            return [{"notes": [Change("refuse", _NOT_AGAIN)]}] if self._is_missing() else []
         if self._none:
             return self._refuse_all()
         read = [self._checked(made, notes) for made in self._made]
@@ -126,6 +126,12 @@ class _Validate:
             notes.append(missing(self._prepared, "no usable tool call where one was forced", finish_reason))
         done: Delta = {"tool_calls": read}
         return [cast(Delta, {**done, "notes": notes})] if notes else [done]
+
+    def _is_missing(self) -> bool:
+        """Tell whether unusable calls were asked for again and none came, behind a text that was handed out: without an
+        error the turn would look as if it had ended there."""
+        call = self._prepared.call
+        return PRACTICE.id in call.asked and call.takes == "calls" and call.practices.tool_repair == "auto"
 
     def _checked(self, made: ToolCall, notes: list[Change]) -> ToolCall:
         function = made.get("function") or {}
@@ -191,6 +197,7 @@ def _object(made: ToolCall) -> str:
         return "{}"
 
 
+_NOT_AGAIN = "the reply's tool calls could not be used, and no call came when they were asked for once more"
 PRACTICE = Practice(
     id="tool-schemas",
     statement="Normalises tool parameters to Moonshot-flavoured JSON schema; validates arguments by the user's schema.",
