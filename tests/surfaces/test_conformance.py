@@ -414,7 +414,7 @@ CASES: dict[str, Case] = {
         [[user("Weather?")]],
         [Reply(tool_calls=[("rm", {"path": "/"}), ("get_time", TOKYO)])],
         snapshot(
-            '1: rm({"path": "/"}), get_time({"city": "Tokyo"}), unusable: there is no tool \'rm\'; there are: get_weather, get_time, tool_calls, healed by tool-schemas'
+            '1: rm("{\\"path\\": \\"/\\"}"), get_time({"city": "Tokyo"}), unusable: there is no tool \'rm\'; there are: get_weather, get_time, tool_calls, healed by tool-schemas'
         ),
         model=INSTRUCT,
         call=TOOLS,
