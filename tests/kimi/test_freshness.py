@@ -14,6 +14,7 @@ import refrase_integrations
 from benchmarks import freshness
 from benchmarks.freshness import Question, Score, score
 from refrase_integrations import needs_fresh_data
+from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi.freshness import Verdict, brings_live_data, is_live_tool
 from refrase_integrations.kimi.wordlists import asked
 
@@ -131,6 +132,11 @@ class TestVerdict:
     )
     def test_a_heading_and_a_wish_are_no_statements(self, text: str) -> None:
         assert needs_fresh_data(text)
+
+    def test_what_is_no_text_is_said(self) -> None:
+        for wrong in (None, 3, ["Hi."], b"Hi."):
+            with pytest.raises(ConfigurationError, match="text"):
+                needs_fresh_data(wrong)  # type: ignore[arg-type]
 
     def test_years_by_the_present(self) -> None:
         budget = "Summarise the 2030 budget."

@@ -31,7 +31,8 @@ def apply(body: Body, call: Call) -> Edit:
     kept = [message for message in messages if own.get(id(message)) != default]
     if len(kept) == len(messages):
         return unchanged(body)
-    return Edit(put(body, messages=kept), [Change("drop", "the documented default, beside a prompt of the app's own")])
+    detail = "the documented default stood beside a prompt of the app's own: left out"
+    return Edit(put(body, messages=kept), [Change("drop", detail)])
 
 
 PRACTICE = Practice(
