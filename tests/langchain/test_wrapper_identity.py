@@ -21,7 +21,7 @@ from langchain_openai import AzureChatOpenAI, ChatOpenAI
 from refrase_integrations import Practices
 from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.langchain import ChatKimi, with_kimi_practices
-from refrase_integrations.langchain.wrapper import WrappedChatModel
+from refrase_integrations.langchain.wrapped import WrappedChatModel
 from refrase_integrations.simulator import KimiSimulator, Reply
 from tests.conversations import MODES, ask
 from tests.langchain.wrapped import Remembering, Streaming, chat_openai, wrapped

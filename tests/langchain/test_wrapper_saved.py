@@ -20,7 +20,7 @@ from pydantic import Field, PrivateAttr, SecretStr
 from refrase_integrations import Practices
 from refrase_integrations.errors import ConfigurationError, MissingKey
 from refrase_integrations.langchain import with_kimi_practices
-from refrase_integrations.langchain.wrapper import WrappedChatModel
+from refrase_integrations.langchain.wrapped import WrappedChatModel
 from refrase_integrations.simulator import KimiSimulator
 from tests.conversations import MODES, ask
 from tests.langchain.wrapped import Remembering, chat_openai, wrapped

@@ -18,7 +18,7 @@ from langchain_openai import ChatOpenAI
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 
-from refrase_integrations.langchain.wrapper import WrappedChatModel
+from refrase_integrations.langchain.wrapped import WrappedChatModel
 from refrase_integrations.simulator.answers import answer
 from refrase_integrations.simulator.figures import figures_for
 from tests.langchain import test_standard as standard
