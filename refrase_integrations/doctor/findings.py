@@ -30,7 +30,7 @@ class Finding:
     """What of this package takes care of it; empty: nothing has to."""
 
 
-def valued(id: str, value: Any, seen: str, *, right: bool | None) -> Finding:
+def valued(id: str, value: Any, seen: str, *, right: bool | None, wrong: Verdict | None = None) -> Finding:
     """Return a finding with a value.
 
     Args:
@@ -38,9 +38,10 @@ def valued(id: str, value: Any, seen: str, *, right: bool | None) -> Finding:
         value: for programs.
         seen: for people.
         right: whether it is as documented; None: it could not be seen.
+        wrong: the verdict where it is not; None: the usual one.
     """
     about = _abouts()[id]
-    verdict: Verdict = "unknown" if right is None else "right" if right else about["verdict"]
+    verdict: Verdict = "unknown" if right is None else "right" if right else wrong or about["verdict"]
     practice = about.get("practice", "") if right is False else ""
     return Finding(id=id, title=about["title"], verdict=verdict, value=value, seen=seen, practice=practice)
 
@@ -53,11 +54,12 @@ def flag(id: str, found: bool | None, detail: str = "") -> Finding:
     return valued(id, found, f"{words}{detail}", right=not found)
 
 
-def rate(id: str, hits: int, asked: int, of: str = "replies") -> Finding:
-    """Return a finding on what goes wrong now and then."""
+def rate(id: str, hits: int, asked: int, of: tuple[str, str] = ("reply", "replies")) -> Finding:
+    """Return a finding on what goes wrong now and then; ``of`` what, one and many."""
     if not asked:
         return unseen(id)
-    words = f"{_abouts()[id]['found']}: {hits} of {asked} {of}" if hits else f"none in {asked} {of}"
+    all_ = f"{asked} {of[asked != 1]}"
+    words = f"{_abouts()[id]['found']}: {hits} of {all_}" if hits else f"none in {all_}"
     return valued(id, hits > 0, words, right=not hits)
 
 

@@ -133,6 +133,16 @@ class Patient:
         """What the catalogue knows of the model."""
         return self.dialect.model
 
+    @property
+    def reasons(self) -> bool:
+        """Whether the model is known to reason."""
+        return self.model.known and self.model.thinking.mode != "instruct"
+
+    @property
+    def room(self) -> int:
+        """Output limit of a probe, in tokens: enough for a short answer, and for short reasoning before it."""
+        return 6_000 if self.reasons else 600
+
     async def ask(self, messages: str | Sequence[Mapping[str, Any]], **fields: Any) -> Answer:
         """Send one request; a text is the user's one message.
 

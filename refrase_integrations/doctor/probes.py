@@ -17,8 +17,6 @@ from typing import Any
 from refrase_integrations.doctor.findings import Finding, flag, rate, unseen, valued
 from refrase_integrations.doctor.patient import REASONING, Answer, Call, Patient
 
-ROOM = 6_000
-"""Output limit of a probe, in tokens: enough for short reasoning and a short answer."""
 LEAK = "<|tool_call"
 
 
@@ -129,13 +127,15 @@ async def models(patient: Patient, _seen: Seen, _tries: int) -> list[Finding]:
 @_probe("replies", lambda tries: tries, stage=1)
 async def replies(patient: Patient, seen: Seen, tries: int) -> list[Finding]:
     """The reply to a plain question: where reasoning stands, whether there is an answer."""
-    answers = [a for a in await _all(patient.ask(HELLO, max_tokens=ROOM) for _ in range(tries)) if a.error is None]
+    answers = [
+        a for a in await _all(patient.ask(HELLO, max_tokens=patient.room) for _ in range(tries)) if a.error is None
+    ]
     fields = sorted({name for answer in answers for name in answer.reasoning_fields}, key=REASONING.index)
     tagged = sum("<think>" in answer.content for answer in answers)
     seen.field = fields[0] if fields else None
     seen.thinks = any(answer.thinks for answer in answers)
     empty = [a for a in answers if a.reasoning_fields and not a.content.strip() and not a.calls]
-    wanted = patient.model.thinking.mode != "instruct"
+    wanted = patient.reasons
     where = ", ".join(fields) or ("in the content" if tagged else "none was seen")
     known = bool(fields) or not wanted or not tagged
     right = None if not known else fields == ["reasoning_content"] or not wanted
@@ -149,7 +149,7 @@ async def replies(patient: Patient, seen: Seen, tries: int) -> list[Finding]:
 @_probe("stream", 2, stage=1)
 async def stream(patient: Patient, _seen: Seen, _tries: int) -> list[Finding]:
     """How a stream comes: its pieces, its usage."""
-    asked = {"stream": True, "max_tokens": ROOM}
+    asked = {"stream": True, "max_tokens": patient.room}
     with_usage, plain = await _all(
         [patient.ask(HELLO, **asked, stream_options={"include_usage": True}), patient.ask(HELLO, **asked)]
     )
@@ -180,7 +180,8 @@ async def reasoning_fields(patient: Patient, seen: Seen, _tries: int) -> list[Fi
     said["reasoning_details"] = [{"type": "reasoning.text", "text": "I greet.", "index": 0}]
     answers = await _all(
         patient.ask(
-            [_user("Hi."), {"role": "assistant", "content": "Hello.", name: said[name]}, _user(HELLO)], max_tokens=ROOM
+            [_user("Hi."), {"role": "assistant", "content": "Hello.", name: said[name]}, _user(HELLO)],
+            max_tokens=patient.room,
         )
         for name in REASONING
     )
@@ -192,8 +193,8 @@ async def reasoning_fields(patient: Patient, seen: Seen, _tries: int) -> list[Fi
 @_probe("tool-calls", lambda tries: 3 * tries, stage=1)
 async def tool_calls(patient: Patient, seen: Seen, tries: int) -> list[Finding]:
     """Tool calls, whole and streamed, and their arguments."""
-    asked = {"tools": [WEATHER], "max_tokens": ROOM}
-    note = {"tools": [NOTE], "max_tokens": ROOM}
+    asked = {"tools": [WEATHER], "max_tokens": patient.room}
+    note = {"tools": [NOTE], "max_tokens": patient.room}
     answers = await _all(
         [
             *(patient.ask(TWO_CITIES, **asked) for _ in range(tries)),
@@ -258,7 +259,7 @@ def _streamed_calls(answers: Sequence[Answer]) -> Iterator[Finding]:
 def _arguments(calls: Sequence[Call]) -> Iterator[Finding]:
     faults = Counter(_argument_fault(call) for call in calls)
     for id in ("arguments-nested", "arguments-comma", "arguments-control", "arguments-cut"):
-        yield rate(id, faults[id], len(calls), "calls")
+        yield rate(id, faults[id], len(calls), ("call", "calls"))
 
 
 def _argument_fault(call: Call) -> str:
@@ -309,7 +310,7 @@ async def thinking_switch(patient: Patient, seen: Seen, _tries: int) -> list[Fin
         return [valued("thinking-switch", [], words, right=True)]
     if not seen.thinks:
         return [unseen("thinking-switch")]
-    answers = await _all(patient.ask(HELLO, max_tokens=ROOM, **switched(path, on=False)) for path in SWITCHES)
+    answers = await _all(patient.ask(HELLO, max_tokens=patient.room, **switched(path, on=False)) for path in SWITCHES)
     working = [
         path
         for path, answer in zip(SWITCHES, answers, strict=True)
@@ -322,7 +323,7 @@ async def thinking_switch(patient: Patient, seen: Seen, _tries: int) -> list[Fin
 @_probe("sampling", 2)
 async def sampling(patient: Patient, _seen: Seen, _tries: int) -> list[Finding]:
     """Whether sampling is the caller's."""
-    low, high = await _all(patient.ask(HELLO, max_tokens=ROOM, temperature=value) for value in (0.3, 1.5))
+    low, high = await _all(patient.ask(HELLO, max_tokens=patient.room, temperature=value) for value in (0.3, 1.5))
     fixed, limited = _refusal(low), _refusal(high)
     if fixed is None and limited is None:
         return [unseen("sampling")]
@@ -334,7 +335,7 @@ async def sampling(patient: Patient, _seen: Seen, _tries: int) -> list[Finding]:
 async def two_switches(patient: Patient, _seen: Seen, _tries: int) -> list[Finding]:
     """Whether two switches for thinking at once are refused."""
     both = {"thinking": {"type": "enabled"}, "reasoning_effort": "high"}
-    answer = await patient.ask(HELLO, max_tokens=ROOM, **both)
+    answer = await patient.ask(HELLO, max_tokens=patient.room, **both)
     return [flag("two-switches", _refusal(answer), _words(answer))]
 
 
@@ -342,7 +343,7 @@ async def two_switches(patient: Patient, _seen: Seen, _tries: int) -> list[Findi
 async def tool_choice(patient: Patient, _seen: Seen, _tries: int) -> list[Finding]:
     """Which tool choices are taken, and kept to."""
     named = {"type": "function", "function": {"name": "get_weather"}}
-    asked = {"tools": [WEATHER], "max_tokens": ROOM}
+    asked = {"tools": [WEATHER], "max_tokens": patient.room}
     none, required, name = await _all(
         [
             patient.ask(ONE_CITY, **asked, tool_choice="none"),
@@ -361,7 +362,7 @@ async def tool_choice(patient: Patient, _seen: Seen, _tries: int) -> list[Findin
     words = f"refused: {', '.join(refused)}" if refused else "all taken"
     words += f"; without a call: {', '.join(idle)}" if idle else ""
     return [
-        valued("tool-choice", taken, words, right=not refused and not idle),
+        valued("tool-choice", taken, words, right=not refused and not idle, wrong=None if refused else "lossy"),
         flag("choice-none", ignored),
     ]
 
@@ -370,14 +371,14 @@ async def tool_choice(patient: Patient, _seen: Seen, _tries: int) -> list[Findin
 async def tool_schemas(patient: Patient, _seen: Seen, _tries: int) -> list[Finding]:
     """Whether a schema without types is refused."""
     untyped = _tool("set_unit", "Set the unit.", unit={"enum": ["metric", "imperial"]})
-    answer = await patient.ask(HELLO, tools=[untyped], max_tokens=ROOM)
+    answer = await patient.ask(HELLO, tools=[untyped], max_tokens=patient.room)
     return [flag("tool-schemas", _refusal(answer), _words(answer))]
 
 
 @_probe("tool-names", 1)
 async def tool_names(patient: Patient, _seen: Seen, _tries: int) -> list[Finding]:
     """Whether a name that begins with a digit is refused."""
-    answer = await patient.ask(HELLO, tools=[_tool("21st_weather", "Weather of the 21st.")], max_tokens=ROOM)
+    answer = await patient.ask(HELLO, tools=[_tool("21st_weather", "Weather of the 21st.")], max_tokens=patient.room)
     return [flag("tool-names", _refusal(answer), _words(answer))]
 
 
@@ -386,7 +387,9 @@ async def history(patient: Patient, seen: Seen, _tries: int) -> list[Finding]:
     """Whether blank turns and unanswered calls are refused."""
     hanging = [*_made(seen.back)[:2], _user(HELLO)]
     blank = [_user("Hi."), {"role": "assistant", "content": ""}, _user(HELLO)]
-    one, two = await _all([patient.ask(hanging, tools=[WEATHER], max_tokens=ROOM), patient.ask(blank, max_tokens=ROOM)])
+    one, two = await _all(
+        [patient.ask(hanging, tools=[WEATHER], max_tokens=patient.room), patient.ask(blank, max_tokens=patient.room)]
+    )
     return [
         flag("unanswered-calls", _refusal(one), _words(one)),
         flag("blank-turns", _refusal(two), _words(two)),
@@ -396,7 +399,7 @@ async def history(patient: Patient, seen: Seen, _tries: int) -> list[Finding]:
 @_probe("reasoning-required", 1)
 async def reasoning_required(patient: Patient, _seen: Seen, _tries: int) -> list[Finding]:
     """Whether reasoning has to come back beside a tool call."""
-    answer = await patient.ask([*_made(None), _user(HELLO)], tools=[WEATHER], max_tokens=ROOM)
+    answer = await patient.ask([*_made(None), _user(HELLO)], tools=[WEATHER], max_tokens=patient.room)
     return [flag("reasoning-required", _refusal(answer), _words(answer))]
 
 
@@ -404,7 +407,7 @@ async def reasoning_required(patient: Patient, _seen: Seen, _tries: int) -> list
 async def foreign_fields(patient: Patient, _seen: Seen, _tries: int) -> list[Finding]:
     """Whether a field of another vendor is refused."""
     part = {"type": "text", "text": HELLO, "cache_control": {"type": "ephemeral"}}
-    answer = await patient.ask([{"role": "user", "content": [part]}], max_tokens=ROOM)
+    answer = await patient.ask([{"role": "user", "content": [part]}], max_tokens=patient.room)
     return [flag("foreign-fields", _refusal(answer), _words(answer))]
 
 
@@ -413,7 +416,7 @@ async def foreign_ids(patient: Patient, seen: Seen, _tries: int) -> list[Finding
     """Whether a tool-call id of another vendor spoils the next call."""
     id = "call_0fa3c2"
     asked = [*_made(seen.back, id), _user("And what is the weather in Rome?")]
-    answer = await patient.ask(asked, tools=[WEATHER], max_tokens=ROOM)
+    answer = await patient.ask(asked, tools=[WEATHER], max_tokens=patient.room)
     spoiled = None if answer.error is not None else id in answer.content + answer.thoughts
     return [flag("foreign-ids", spoiled)]
 
@@ -432,6 +435,9 @@ async def limits(patient: Patient, _seen: Seen, _tries: int) -> list[Finding]:
     )
     cut = unlimited.finish == "length" and unlimited.text.strip()
     spent = int(unlimited.usage.get("completion_tokens") or 0) if cut else 0
+    # Windows are round and no prompt of ours is: such a sum was the end of the window, not a limit of the output.
+    if (spent + int(unlimited.usage.get("prompt_tokens") or 0)) % 256 == 0:
+        spent = 0
     kept = [key for key, answer in (("max_completion_tokens", new), ("max_tokens", old)) if answer.finish == "length"]
     whole = f"cut after {spent:,} tokens" if spent else "a long answer came whole"
     held = f"kept to: {', '.join(kept)}" if kept else "none was kept to"
@@ -455,8 +461,8 @@ async def structured(patient: Patient, _seen: Seen, _tries: int) -> list[Finding
     wanted = {"type": "json_schema", "json_schema": {"name": "place", "strict": True, "schema": schema}}
     by_schema, as_object = await _all(
         [
-            patient.ask("In which city is the Eiffel Tower?", response_format=wanted, max_tokens=ROOM),
-            patient.ask(asked, response_format={"type": "json_object"}, max_tokens=ROOM),
+            patient.ask("In which city is the Eiffel Tower?", response_format=wanted, max_tokens=patient.room),
+            patient.ask(asked, response_format={"type": "json_object"}, max_tokens=patient.room),
         ]
     )
     found = {"json_schema": _kept(by_schema, {"city"}), "json_object": _kept(as_object, None)}
@@ -489,7 +495,7 @@ async def partial(patient: Patient, _seen: Seen, _tries: int) -> list[Finding]:
     said = {"role": "assistant", "content": prefix, "partial": True}
     switch = patient.dialect.thinking_patch if not patient.dialect.thinking else {}
     answer = await patient.ask(
-        [_user("Give the capital of France as JSON with the key city."), said], max_tokens=ROOM, **switch
+        [_user("Give the capital of France as JSON with the key city."), said], max_tokens=patient.room, **switch
     )
     goes_on = None
     if answer.refused:
@@ -515,8 +521,10 @@ async def prompt_cache(patient: Patient, _seen: Seen, _tries: int) -> list[Findi
     """Whether a prompt that came before is cached, and where that is told."""
     rules = " ".join(f"Rule {number}: keep the order of the list number {number}." for number in range(60))
     asked = [{"role": "system", "content": rules}, _user(HELLO)]
-    await patient.ask(asked, max_tokens=ROOM)
-    answer = await patient.ask([*asked, {"role": "assistant", "content": "Hello."}, _user(HELLO)], max_tokens=ROOM)
+    await patient.ask(asked, max_tokens=patient.room)
+    answer = await patient.ask(
+        [*asked, {"role": "assistant", "content": "Hello."}, _user(HELLO)], max_tokens=patient.room
+    )
     usage = answer.usage
     details = usage.get("prompt_tokens_details")
     places = [

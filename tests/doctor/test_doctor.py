@@ -2,12 +2,14 @@
 
 import asyncio
 import sys
+from datetime import date
 
 import openai
 import pytest
 
 from refrase_integrations.client.connection import connect
 from refrase_integrations.doctor import examine, plan
+from refrase_integrations.doctor.profile import catalogue_file
 from refrase_integrations.errors import ConnectionFailed, ModelNotFound, WrongKey
 from refrase_integrations.simulator import KimiSimulator, Reply
 
@@ -100,3 +102,20 @@ def test_problems_come_worst_first():
         verdicts = [one.verdict for one in run(simulator, tries=1).problems]
     assert verdicts == sorted(verdicts, key=["broken", "lossy", "strict"].index)
     assert verdicts[0] == "broken"
+
+
+def test_a_reply_that_ends_with_the_window_was_not_cut_by_a_limit():
+    def ends(spent):
+        usage = {"prompt_tokens": 1_334, "completion_tokens": spent, "total_tokens": 1_334 + spent}
+        return lambda body: Reply("go " * 9, finish_reason="length", usage=usage) if "repeat" in str(body) else None
+
+    for spent, found in ((714, 0), (512, 512)):
+        with KimiSimulator("generic", script=ends(spent)) as simulator:
+            assert run(simulator, tries=1)["output-default"].value == found
+
+
+def test_a_choice_that_is_taken_and_not_kept_to_is_no_part_of_the_profile():
+    with KimiSimulator("generic", script=lambda body: Reply("Hello.") if body.get("tools") else None) as simulator:
+        seen = run(simulator, tries=1)
+    assert (seen["tool-choice"].verdict, seen["tool-choice"].practice) == ("lossy", "tool-choice")
+    assert "choices" not in catalogue_file(seen, "ours", date(2026, 11, 24))
