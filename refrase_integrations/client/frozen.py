@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from inspect import Parameter, signature
 from types import FunctionType, MethodType
 from typing import Any, NamedTuple, TypeVar
@@ -231,6 +231,7 @@ def _without_login(text: str) -> str:
     return text if not login and shown == query else f"{scheme}{place}{shown}"
 
 
+@lru_cache(maxsize=1024)
 def _is_secret(name: str) -> bool:
     plain = _plain(name)
     return _SECRET.search(plain) is not None and _PLAIN.search(plain) is None
