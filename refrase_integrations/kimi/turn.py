@@ -165,8 +165,9 @@ class _Turn:
         begun = self._begun
         if begun is None or received.calling or len(received.content) > len(begun.content):
             return
-        if received.finish in (None, "stop", "tool_calls"):
-            dialect = self.healer.prepared.call.dialect
+        call = self.healer.prepared.call
+        if received.finish != "content_filter" and not (received.finish == "length" and call.continues):
+            dialect = call.dialect
             raise StreamInterrupted("the rest of it came back empty", host=dialect.host.id, model=dialect.model_id)
 
     def _interrupted(self, error: StreamInterrupted) -> StreamInterrupted | None:

@@ -173,7 +173,7 @@ async def test_a_leaked_call_that_breaks_off_behind_text_is_an_error(surface: st
 
 @in_streams
 async def test_an_empty_rest_is_not_taken_for_the_end(surface: str, mode: str) -> None:
-    left = [Reply(STORY, cut_after=4), Reply(""), Reply("")]
+    left = [Reply(STORY, cut_after=4), Reply(""), Reply("", finish_reason="length")]
     script = lambda body: left.pop(0) if left else told()(body)  # noqa: E731
     answer, bodies = await exchange(surface, mode, ASKED, model=INSTRUCT, script=script, max_retries=3)
     assert answer.text == STORY
