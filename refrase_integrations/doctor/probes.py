@@ -209,7 +209,8 @@ async def tool_calls(patient: Patient, seen: Seen, tries: int) -> list[Finding]:
         *_call_forms([*whole, *streamed, *notes]),
         *_leaks([*whole, *streamed, *notes]),
         *_streamed_calls(streamed),
-        *_arguments([call for answer in (*whole, *streamed, *notes) for call in answer.calls]),
+        # What the output limit cut is the probe's own fault.
+        *_arguments([call for one in (*whole, *streamed, *notes) if one.finish != "length" for call in one.calls]),
     ]
 
 
@@ -302,7 +303,7 @@ def switched(path: str, *, on: bool) -> dict[str, Any]:
     return dict(value)
 
 
-@_probe("thinking-switch", len(SWITCHES))
+@_probe("thinking-switch", len(SWITCHES) + 1)
 async def thinking_switch(patient: Patient, seen: Seen, _tries: int) -> list[Finding]:
     """Which switch turns thinking off."""
     if patient.model.thinking.mode != "hybrid":
@@ -311,11 +312,14 @@ async def thinking_switch(patient: Patient, seen: Seen, _tries: int) -> list[Fin
     if not seen.thinks:
         return [unseen("thinking-switch")]
     answers = await _all(patient.ask(HELLO, max_tokens=patient.room, **switched(path, on=False)) for path in SWITCHES)
-    working = [
+    quiet = [
         path
         for path, answer in zip(SWITCHES, answers, strict=True)
         if answer.error is None and answer.content.strip() and not answer.thinks
     ]
+    # A model may skip reasoning of its own accord: a switch works if it also switches on.
+    again = await _all(patient.ask(HELLO, max_tokens=patient.room, **switched(path, on=True)) for path in quiet)
+    working = [path for path, answer in zip(quiet, again, strict=True) if answer.thinks]
     words = ", ".join(working) or "none of the known ones works"
     return [valued("thinking-switch", working, words, right=working == ["thinking"])]
 

@@ -119,3 +119,17 @@ def test_a_choice_that_is_taken_and_not_kept_to_is_no_part_of_the_profile():
         seen = run(simulator, tries=1)
     assert (seen["tool-choice"].verdict, seen["tool-choice"].practice) == ("lossy", "tool-choice")
     assert "choices" not in catalogue_file(seen, "ours", date(2026, 11, 24))
+
+
+def test_a_model_that_skips_its_reasoning_is_not_switched_off():
+    with KimiSimulator("generic", script=lambda body: Reply("Hello.") if "think" in body else None) as simulator:
+        assert run(simulator, tries=1)["thinking-switch"].value == ["thinking"]
+
+
+def test_what_the_output_limit_cut_is_no_fault_of_the_arguments():
+    def cut(body):
+        call = ("get_weather", '{"city": "Par')
+        return Reply(tool_calls=[call], finish_reason="length") if body.get("tools") else None
+
+    with KimiSimulator("generic", script=cut) as simulator:
+        assert run(simulator, tries=1)["arguments-cut"].value is None
