@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PEERS := langchain llamaindex
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: install demo test peers $(PEERS:%=peers-%) lowest audit lint types bench clean
+.PHONY: install demo test plain peers $(PEERS:%=peers-%) lowest audit lint types bench clean
 
 # The demo needs less than the checks do: it installs only what it runs.
 $(VENV)/.demo: pyproject.toml
@@ -30,6 +30,10 @@ lint: $(VENV)/.dev
 
 test: lint
 	$(BIN)/python -m pytest -n 2
+
+# Once more where requests are sent and streams are read, by the SDK itself (`plain_stream`).
+plain: $(VENV)/.dev
+	REFRASE_PLAIN_STREAM=1 $(BIN)/python -m pytest -n 2 tests/client tests/langchain tests/llamaindex tests/surfaces
 
 # Models of other makers, one environment for each framework: they need other lines of the openai SDK and of pydantic.
 $(PEERS:%=.venv-peers-%/.made): .venv-peers-%/.made: pyproject.toml tests/peers/%/requirements.txt
