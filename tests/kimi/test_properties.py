@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refrase_integrations.errors import PracticeError
+from refrase_integrations.errors import PracticeError, ReplyError
 from refrase_integrations.kimi.catalogue import find_host, find_model
 from refrase_integrations.kimi.dialect import compile_dialect
 from refrase_integrations.kimi.practice import Call, Practice
@@ -293,6 +293,53 @@ def test_text_that_passes_a_dozing_step_by_is_healed_as_if_it_had_seen_it(
         assert _healed(body, dialect, chunks, Practices()) == dozing
     finally:
         unregister_practice("awake")
+
+
+ASKED: dict[str, dict[str, Any]] = {
+    "nothing": {},
+    "a tool": {"tool_choice": "required"},
+    "a form": {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}},
+    "a search": {"tools": [{"type": "builtin_function", "function": {"name": "$web_search"}}]},
+}
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    content=st.lists(pieces | st.sampled_from(["{", '"a": 1', "}"]), max_size=8),
+    reasoning=st.lists(pieces, max_size=3),
+    data=st.data(),
+    dialect=dialects,
+    asked=st.sampled_from(sorted(ASKED)),
+    on=st.lists(st.sampled_from(["loop_guard", "verbosity", "reasoning_as_answer"]), unique=True),
+)
+def test_whatever_steps_doze_nothing_comes_out_otherwise(  # noqa: PLR0917
+    content: list[str], reasoning: list[str], data: Any, dialect: int, asked: str, on: list[str]
+) -> None:
+    name = "$web_search" if asked == "a search" else "f"
+    call = {"index": 0, "id": "c-1", "type": "function", "function": {"name": name, "arguments": "{}"}}
+    lists: list[list[Any]] = [[{"reasoning_content": p} for p in reasoning], [{"content": p} for p in content]]
+    deltas = data.draw(interleaved([*lists, data.draw(st.sampled_from([[], [{"tool_calls": [call]}]]))]))
+    chunks = [{"id": "r-1", "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    chunks.append({"id": "r-1", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    body: Any = {"model": "m", "messages": [HELLO], "tools": [TOOL], "stream": True, **ASKED[asked]}
+    practices = Practices(**dict.fromkeys(on, "apply"))
+    dozing = _came_out(body, dialect, chunks, practices)
+    register_practice(Practice(id="awake", statement="", sources=(), heal=lambda _: Awake()), after="output-budget")
+    try:
+        assert _came_out(body, dialect, chunks, practices) == dozing
+    finally:
+        unregister_practice("awake")
+
+
+def _came_out(body: Any, dialect: int, chunks: list[Any], practices: Practices) -> Any:
+    """Return every text, in order, and the rest of what was handed out; or the error."""
+    try:
+        healer = Healer(prepare(call_of(body, dialect, practices)))
+        deltas = [delta for chunk in chunks for delta in healer.feed(chunk)] + healer.close()
+    except (PracticeError, ReplyError) as error:
+        return type(error), str(error)
+    again = healer.again and (healer.again.call.asked, healer.again.call.takes, healer.again.body)
+    return [{**whole, "extra": None} for whole in fold(deltas)], again
 
 
 class Awake:
