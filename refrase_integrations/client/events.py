@@ -106,7 +106,10 @@ def _is_json(event: bytes) -> bool:
 
 
 def _value(event: bytes) -> Any:
-    value = parsed(event)
+    try:
+        value = from_json(event)
+    except ValueError:
+        value = parsed(event)
     if type(value) is dict and value.get("error"):
         raise ErrorEvent(value["error"])
     return value

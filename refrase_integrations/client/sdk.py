@@ -319,10 +319,9 @@ class _Watch:
 
     def seen(self, chunk: object) -> Chunk:
         checked = _checked(chunk)
-        if not self.finished:
-            for choice in checked.get("choices") or ():
-                if choice.get("finish_reason"):
-                    self.finished = True
+        for choice in checked.get("choices") or ():
+            if choice.get("finish_reason"):
+                self.finished = True
         return checked
 
     def over(self, stream: Any) -> None:
@@ -366,10 +365,10 @@ def _parsed(text: str, job: _Job) -> object:
 
 def _checked(chunk: object) -> Chunk:
     choices = chunk.get("choices") if isinstance(chunk, dict) else False
-    if choices is None or choices == []:
-        return cast(Chunk, chunk)
     if not isinstance(choices, list):
-        raise _Malformed("the host sent an event that is no chat completion")
+        if choices is not None:
+            raise _Malformed("the host sent an event that is no chat completion")
+        choices = []
     for choice in choices:
         said = (choice.get("delta") or choice.get("message")) if isinstance(choice, dict) else False
         if said is not None and not isinstance(said, dict):

@@ -123,14 +123,14 @@ def _may_hold_usage(chunk: Chunk) -> bool:
     if chunk.get("usage") is not None or "cached_tokens" in chunk or "x_groq" in chunk:
         return True
     choices = chunk.get("choices")
-    for choice in choices if isinstance(choices, list | tuple) else ():
+    for choice in choices if isinstance(choices, list) else ():
         if isinstance(choice, dict):
             if "usage" in choice or "message" in choice:
                 return True
             delta = choice.get("delta")
-            if isinstance(delta, dict) and "usage" in delta:
+            if delta and "usage" in delta:
                 return True
-    return False
+    return bool(choices) and not isinstance(choices, list)
 
 
 def _blocks(chunk: Chunk) -> Iterator[Mapping[str, Any]]:
