@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,7 +15,13 @@ from refrase_integrations.errors import ConfigurationError
 if TYPE_CHECKING:
     from refrase_integrations.cli.lint.subjects import Problem, Subject
 
-Kind = Literal["auto", "prompt", "tools"]
+
+class Kind(StrEnum):
+    """What a file holds."""
+
+    auto = "auto"
+    prompt = "prompt"
+    tools = "tools"
 
 
 def lint(
@@ -23,7 +30,7 @@ def lint(
     fix: Annotated[bool, typer.Option("--fix", help="Mend what can be mended: in the file, or - to stdout.")] = False,
     kind: Annotated[
         Kind, typer.Option(help="What the files hold; auto: JSON holds tools, other text is one.")
-    ] = "auto",
+    ] = Kind.auto,
     model: Annotated[str | None, typer.Option(help="Model that will read it; default: the package's.")] = None,
     host: Annotated[str | None, typer.Option(help="Host that it runs on; default: moonshot, the strictest.")] = None,
     bound: Annotated[str | None, typer.Option("--tools", help="Names of tools bound beside a prompt: a,b.")] = None,
@@ -54,12 +61,12 @@ def lint(
     subjects: list[Subject] = []
     mended: dict[str, str] = {}
     for file in files:
-        subject = read_subject(file, read_file(file), kind, around)
+        subject = read_subject(file, read_file(file), kind.value, around)
         if fix and (now := subject.fixed()) != subject.text:
             mended[file] = f"{subject.saving()}"
             if file != STDIN:
                 write_file(file, now)
-            subject = read_subject(file, now, kind, around)
+            subject = read_subject(file, now, kind.value, around)
         subjects.append(subject)
     found = [problem for subject in subjects for problem in subject.problems() if problem.rule not in left_out]
     if as_json:
