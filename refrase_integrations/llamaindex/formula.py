@@ -38,12 +38,14 @@ def formula_tools(formulas: Iterable[str] | None = None, **platform: Unpack[Plat
         HostError: the platform refused or failed.
     """
     found = Formulas.of(**platform)
+    del platform  # the key is among them: what records a traceback's variables must not find it
     return [_formed(found, tool) for tool in found.tools(formulas)]
 
 
 async def aformula_tools(formulas: Iterable[str] | None = None, **platform: Unpack[Platform]) -> list[FunctionTool]:
     """The async twin of `formula_tools`; see there. The tools are the same."""
     found = Formulas.of(**platform)
+    del platform
     return [_formed(found, tool) for tool in await found.atools(formulas)]
 
 
