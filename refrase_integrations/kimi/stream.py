@@ -73,6 +73,11 @@ class Healer:
     def _of_reply(self) -> Usage | None:
         return add_usage(self._parts, self._usage)
 
+    @property
+    def told(self) -> bool:
+        """Whether the host told the tokens of the response under way."""
+        return self._usage is not None
+
     def received(self) -> Received:
         """Return what the host sent so far, as it sent it: also what a step holds back."""
         line = self._lines.get(0)

@@ -93,6 +93,9 @@ async def arun(
 _OF_ODD_VALUES = (TypeError, ValueError, RecursionError)
 
 
+_UNTOLD = "; the tokens of the broken part were not told and are missing from usage"
+
+
 class _Turn:
     """What one user call stands at between its requests."""
 
@@ -179,12 +182,15 @@ class _Turn:
         if self._begun is not None and self._begun.calling:
             received = received._replace(calling=True)
         rest = rest_of(prepared, received, resumed)
+        lost = "" if healer.told else _UNTOLD
         if not isinstance(rest, str):
             self._begun = received
-            self._note(BROKEN, "encode", f"the stream broke: taken up again after {len(received.content)} characters")
+            self._note(
+                BROKEN, "encode", f"the stream broke: taken up again after {len(received.content)} characters{lost}"
+            )
             healer.go_on()
         elif not healer.said:
-            self._note(BROKEN, "encode", "the stream broke before anything was handed out: sent again")
+            self._note(BROKEN, "encode", f"the stream broke before anything was handed out: sent again{lost}")
             healer.start_over()
             self._begun = None
             rest = replace(prepared, call=replace(prepared.call, resumed=resumed))

@@ -244,6 +244,9 @@ class PracticedChatModel(BaseChatModel):
             strict: whether the host must enforce the schema; None: yes where it can.
             kwargs: further call arguments.
 
+        An answer that is streamed was handed out when it ends: one that does not fit is a `StructuredOutputError`
+        then, and is not asked for again.
+
         Raises:
             ConfigurationError: the method is unknown, or there is no schema.
         """

@@ -12,8 +12,16 @@ from refrase_integrations.client.dropin import DropIn
 from refrase_integrations.kimi.fields import CALL_FIELDS, MODEL_FIELDS
 from refrase_integrations.kimi.settings import Practices
 from refrase_integrations.langchain.base import PracticedChatModel
+from refrase_integrations.langchain.failures import sorted_kinds
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from langchain_core.language_models import LanguageModelInput
+    from langchain_core.messages import AIMessage
+    from langchain_core.runnables import Runnable
+    from langchain_core.runnables.retry import ExponentialJitterParams
+
     from refrase_integrations.kimi.dialect import Dialect
     from refrase_integrations.kimi.tokens import TokenCounter
 
@@ -254,6 +262,41 @@ class ChatKimi(DropIn, PracticedChatModel):
     def _resolve_model_profile(self) -> ModelProfile:
         dialect, _ = self._dialect(self._settings(None, {}))
         return model_profile(dialect)
+
+    def with_retry(
+        self,
+        *,
+        retry_if_exception_type: tuple[type[BaseException], ...] | Callable[[BaseException], bool] = (Exception,),
+        wait_exponential_jitter: bool = True,
+        exponential_jitter_params: ExponentialJitterParams | None = None,
+        stop_after_attempt: int = 3,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """Return a model that tries again.
+
+        Two layers of retries would multiply, so what a host or the network failed is tried again by this package alone,
+        ``stop_after_attempt`` times in all: only what may pass, streams too. LangChain's layer repeats the other kinds
+        of ``retry_if_exception_type``. (Around a chain that holds the model, LangChain's layer knows nothing of this
+        one: give the model ``max_retries=0`` there.)
+
+        Args:
+            retry_if_exception_type: kinds of errors; those that are no `HostError` go to LangChain's layer. A function
+                (where langchain-core takes one) goes there alone, and this package's retries are off.
+            wait_exponential_jitter: of LangChain's layer.
+            exponential_jitter_params: of LangChain's layer.
+            stop_after_attempt: most attempts.
+        """
+        kinds = retry_if_exception_type
+        hosts, others = sorted_kinds(kinds) if isinstance(kinds, tuple) else ((), kinds)
+        update = {"max_retries": max(stop_after_attempt, 1) - 1} if hosts else {}
+        model = self.model_copy(update=update if isinstance(kinds, tuple) else {"max_retries": 0})
+        if not others:
+            return model
+        return super(ChatKimi, model).with_retry(
+            retry_if_exception_type=others,
+            wait_exponential_jitter=wait_exponential_jitter,
+            exponential_jitter_params=exponential_jitter_params,
+            stop_after_attempt=stop_after_attempt,
+        )
 
     # -- one call ----------------------------------------------------------------------------------------
 

@@ -53,6 +53,16 @@ def classified() -> Iterator[None]:
         raise
 
 
+Kinds = tuple[type[BaseException], ...]
+
+
+def sorted_kinds(kinds: Kinds) -> tuple[Kinds, Kinds]:
+    """Sort kinds of errors: those that a failure of a host may be, and the rest."""
+    families = [_BOTH.get(kind, kind) for kind in _family(errors.HostError)]
+    ours = tuple(kind for kind in kinds if any(issubclass(family, kind) for family in families))
+    return ours, tuple(kind for kind in kinds if kind not in ours)
+
+
 def _family(base: type[RefraseError]) -> Iterator[type[RefraseError]]:
     yield base
     for child in base.__subclasses__():

@@ -86,7 +86,8 @@ class StructuredPrediction(FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Generator[Model | FlexibleModel, None, None]:
-        """Stream an object as it grows; the last one fits the class. See `structured_predict`.
+        """Stream an object as it grows; the last one fits the class, else a `StructuredOutputError` is raised: what was
+        handed out is not asked for again. See `structured_predict`.
 
         An object that does not fit yet is of a class with the same fields, all of them optional.
         """

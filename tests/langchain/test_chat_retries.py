@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 from langchain.agents import create_agent
 from langchain.agents.middleware import ModelRetryMiddleware
+from langchain_core import exceptions
+from langchain_core.output_parsers import StrOutputParser
+from langchain_core.runnables.retry import RunnableRetry
 
 from refrase_integrations import errors
 from refrase_integrations.client import retries
@@ -34,15 +37,52 @@ def test_a_retry_middleware_does_not_multiply(max_retries: int, sent: int) -> No
     assert caught.value.retryable
 
 
-@pytest.mark.parametrize(("max_retries", "sent"), [(2, 6), (0, 2)])
-def test_with_retry_asks_no_error_and_multiplies(max_retries: int, sent: int) -> None:
-    """As its own documentation says: give it the kinds to repeat, and switch this package's retries off."""
+KINDS: list[dict[str, Any]] = [
+    {},
+    {"retry_if_exception_type": (errors.HostOverloaded,)},
+    {"retry_if_exception_type": (errors.RefraseError, ValueError)},
+    {"retry_if_exception_type": (exceptions.ModelAPIError,)},
+]
+
+
+@pytest.mark.parametrize("max_retries", [0, 2])
+@pytest.mark.parametrize("kinds", KINDS, ids=range(len(KINDS)))
+@pytest.mark.parametrize("mode", ["invoke", "stream"])
+def test_with_retry_does_not_multiply(mode: str, kinds: dict[str, Any], max_retries: int) -> None:
     with KimiSimulator(script=lambda _: Reply(status=503)) as simulator:
-        model = chat(simulator, max_retries=max_retries).with_retry(
-            retry_if_exception_type=(errors.HostOverloaded,), stop_after_attempt=2, wait_exponential_jitter=False
+        model: Any = chat(simulator, max_retries=max_retries).with_retry(stop_after_attempt=4, **kinds)
+        with pytest.raises(errors.HostOverloaded):
+            model.invoke("Hi.") if mode == "invoke" else list(model.stream("Hi."))
+        assert len(simulator.requests) == 4
+
+
+def test_with_retry_repeats_other_kinds_too() -> None:
+    with KimiSimulator(script=[Reply(status=503), "No JSON.", "No JSON.", "No JSON.", "Fine."]) as simulator:
+        model = chat(simulator).with_retry(
+            retry_if_exception_type=(errors.HostError, ZeroDivisionError),
+            stop_after_attempt=2,
+            wait_exponential_jitter=False,
+        )
+        assert model.invoke("Hi.").text == "No JSON."
+        assert isinstance(model, RunnableRetry)
+        assert len(simulator.requests) == 2
+
+
+def test_with_retry_leaves_what_will_not_pass_alone() -> None:
+    with KimiSimulator(script=lambda _: Reply(status=401)) as simulator:
+        with pytest.raises(errors.WrongKey):
+            chat(simulator).with_retry(stop_after_attempt=4).invoke("Hi.")
+        assert len(simulator.requests) == 1
+
+
+@pytest.mark.parametrize(("max_retries", "sent"), [(2, 6), (0, 2)])
+def test_around_a_chain_with_retry_multiplies_unless_ours_is_off(max_retries: int, sent: int) -> None:
+    with KimiSimulator(script=lambda _: Reply(status=503)) as simulator:
+        chain = (chat(simulator, max_retries=max_retries) | StrOutputParser()).with_retry(
+            stop_after_attempt=2, wait_exponential_jitter=False
         )
         with pytest.raises(errors.HostOverloaded):
-            model.invoke("Hi.")
+            chain.invoke("Hi.")
         assert len(simulator.requests) == sent
 
 

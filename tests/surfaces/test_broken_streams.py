@@ -107,7 +107,12 @@ async def test_where_nothing_was_handed_out_it_starts_over(surface: str, mode: s
     assert answer.text == STORY
     assert bodies[0] == bodies[1]
     assert answer.said("broken-streams") == snapshot(
-        [("encode", "the stream broke before anything was handed out: sent again")]
+        [
+            (
+                "encode",
+                "the stream broke before anything was handed out: sent again; the tokens of the broken part were not told and are missing from usage",
+            )
+        ]
     )
 
 

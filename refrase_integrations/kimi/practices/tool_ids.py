@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from typing import cast
 
+from refrase_integrations.kimi.memo import digest
 from refrase_integrations.kimi.messages import with_fields
 from refrase_integrations.kimi.practice import (
     Call,
@@ -103,11 +103,14 @@ class _Identify:
         self._position += 1
         # The template's own ids count from 0 in every reply of some hosts: unique on the wire at best.
         if not old or old in self._taken or _NATIVE.fullmatch(old):
-            digest = hashlib.sha256(self._seed.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-            # Some gateways send the same response id again and again.
-            made = cast(ToolCall, {**made, "id": _unique(f"call_{digest}_{position}", position, self._taken)})
+            made = cast(ToolCall, {**made, "id": _unique(f"call_{self._mark}_{position}", position, self._taken)})
         self._taken.add(made["id"])
         return made
+
+    @cached_property
+    def _mark(self) -> str:
+        # Some gateways send the same response id again and again: what was asked keeps parallel branches apart.
+        return digest([self._seed, messages_of(self._prepared.call.body)])[:16]
 
     def close(self, finish_reason: str | None) -> Iterable[Delta]:
         return ()

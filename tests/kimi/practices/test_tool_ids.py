@@ -330,6 +330,10 @@ class TestAppIds:
         assert await self.answer("r-1") == await self.answer("r-1")
         assert await self.answer("r-1") != await self.answer("r-2")
 
+    async def test_parallel_branches_differ_where_a_gateway_repeats_its_response_id(self) -> None:
+        first, second = await self.answer("r-1"), await self.answer("r-1", [("user", "Rome?")])
+        assert first != second
+
     async def test_without_a_response_id_they_are_unique_all_the_same(self) -> None:
         assert await self.answer(None) != await self.answer(None)
         assert await self.answer("") != await self.answer("")
