@@ -7,6 +7,7 @@ restored run takes no memory: it has to be set once the run has begun.
 import json
 from typing import Any
 
+import pydantic
 import pytest
 from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ReActAgent
 from llama_index.core.base.llms.types import ChatMessage, ThinkingBlock
@@ -26,6 +27,7 @@ def through_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
+@pytest.mark.skipif(pydantic.VERSION.split(".") < ["2", "14"], reason="LlamaIndex fails to save it with pydantic 2.14")
 async def test_the_memory_is_not_in_a_saved_context() -> None:
     """What LlamaIndex does; the day it does not, our manual can be shorter."""
     with KimiSimulator("moonshot", script=scripted) as simulator:
