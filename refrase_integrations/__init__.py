@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from refrase_integrations.kimi.prompt.lint import lint_prompt as lint_prompt
     from refrase_integrations.kimi.prompt.thresholds import PromptThresholds as PromptThresholds
     from refrase_integrations.kimi.settings import Practices as Practices
+    from refrase_integrations.kimi.tools import lint_tools as lint_tools
 
 __all__ = [
     "Budget",
@@ -27,6 +28,7 @@ __all__ = [
     "__version__",
     "compact_prompt",
     "lint_prompt",
+    "lint_tools",
     "needs_fresh_data",
 ]
 __version__ = "0.1.0"
@@ -38,6 +40,7 @@ _HOMES = {
     "RefraseError": "errors",
     "compact_prompt": "kimi.prompt.compact",
     "lint_prompt": "kimi.prompt.lint",
+    "lint_tools": "kimi.tools",
     "needs_fresh_data": "kimi.freshness",
 }
 

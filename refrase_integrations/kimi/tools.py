@@ -23,7 +23,7 @@ def lint_tools(
     corrected where the tools are written.
 
     ```python
-    from refrase_integrations.kimi.tools import lint_tools
+    from refrase_integrations import lint_tools
 
     for finding in lint_tools(tools, host="moonshot"):
         print(finding.tool, finding.path, finding.message, finding.fix)

@@ -40,7 +40,12 @@ def test_fix_is_idempotent_and_loses_no_rule(name):
     assert altered(text, once) == []
 
 
-pieces = st.sampled_from(sorted({line for text in own().values() for line in text.split("\n") if line.strip()}))
+# Lines of prose and layout: one line out of the middle of a JSON object says nothing by itself.
+pieces = st.sampled_from(
+    sorted(
+        {line for text in own().values() for line in text.split("\n") if line.strip() and line.lstrip()[0] not in '"{}'}
+    )
+)
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from functools import lru_cache
 from operator import itemgetter
 from typing import Literal, NamedTuple
 
 from refrase_integrations.kimi.inputs import instance
+from refrase_integrations.kimi.prompt.copies import Copies
 from refrase_integrations.kimi.prompt.outline import Outline, Unit, limits_nothing, outline
-from refrase_integrations.kimi.prompt.phrases import one_of, phrases
-from refrase_integrations.kimi.prompt.rules import Rule, read
+from refrase_integrations.kimi.prompt.phrases import any_re, one_of, phrases
 from refrase_integrations.kimi.tokens import TokenCounter, estimate
 
 
@@ -65,8 +64,10 @@ class Compacted:
 def compact_prompt(text: str, *, keep: Sequence[str] = (), count: TokenCounter = estimate) -> Compacted:
     """Shorten a prompt by taking repeats, filler and decoration out. Pure; what it returns it would not change again.
 
-    Known limits: where a rule is said for everybody and again in a paragraph for a single case, the general form may
-    go; runs of signs (``!!!``) are shortened also where a rule is about them. `Compacted.removed` tells what went.
+    When in doubt a sentence stays: where the copy that is left may hold for a single case (a heading, a lead-in, a
+    condition, a topic), where another one leans on it or points at it, where it has a pronoun. Runs of signs (``!!!``)
+    are shortened at the end of a sentence, right behind a word, and not where the sentence or the prompt may be about
+    them. It reads words and layout, not meaning: `Compacted.removed` tells what went.
 
     Never touched: code blocks and code spans, templates (``{var}``, ``{{var}}``, ``{% %}``), quoted text, tags, tables,
     examples, numbered lists, numbers, names, URLs. A repeated sentence that holds one of these goes only if the copy
@@ -94,13 +95,11 @@ def compact_prompt(text: str, *, keep: Sequence[str] = (), count: TokenCounter =
     if not text.strip():
         return Compacted(text, text, (), count)
     for _ in range(_PASSES):
-        cuts = _cuts(outline(now, keep))
-        if not cuts:
-            break
+        cuts, last = _cuts(outline(now, keep))
         removed = _joined(removed, cuts)
         now = _without(text, removed)
-        if all(cut.kind == "decoration" for cut in cuts):
-            break  # it lays nothing bare
+        if last:
+            break
     else:
         return Compacted(text, text, (), count)  # it does not settle: not a text to touch
     return Compacted(text, now, tuple(removed), count)
@@ -152,8 +151,8 @@ def _joined(earlier: list[Removal], cuts: list[Removal]) -> list[Removal]:
 # -- one pass ------------------------------------------------------------------------------------------------
 
 
-def _cuts(read_out: Outline) -> list[Removal]:
-    """Return what goes in this pass: in order, apart from each other."""
+def _cuts(read_out: Outline) -> tuple[list[Removal], bool]:
+    """Return what goes in this pass, in order, apart from each other, and whether that lays nothing bare."""
     found = _Finder(read_out)
     removals = [*found.repeats(), *found.filler(), *found.decoration()]
     removals.sort(key=lambda removal: (removal.start, -removal.end))
@@ -161,7 +160,7 @@ def _cuts(read_out: Outline) -> list[Removal]:
     for removal in removals:
         if not apart or removal.start >= apart[-1].end:
             apart.append(removal)
-    return apart
+    return apart, all(removal.kind == "decoration" for removal in removals)
 
 
 class _Patterns(NamedTuple):
@@ -171,8 +170,9 @@ class _Patterns(NamedTuple):
     courtesy: re.Pattern[str]
     inside: re.Pattern[str]
     alarms: re.Pattern[str]
-    signs: tuple[str, ...]
-    weights: frozenset[str]
+    alarm: tuple[str, ...]
+    speaks: re.Pattern[str]
+    signs: re.Pattern[str]
     capitals: frozenset[str]
     verbs: frozenset[str]
 
@@ -180,31 +180,30 @@ class _Patterns(NamedTuple):
 @lru_cache(maxsize=1)
 def _patterns() -> _Patterns:
     data = phrases()
-    en, zh = data["en"]["filler"], data["zh"]["filler"]
+    en, zh, decoration = data["en"]["filler"], data["zh"]["filler"], data["decoration"]
     return _Patterns(
         re.compile(rf"(?:(?:{one_of(en['clause'])})[ \t]+)+(?=\S)", re.IGNORECASE),
         re.compile(rf"(?:(?:{one_of(en['verb'])})[ \t]+)+(?=\S)", re.IGNORECASE),
         re.compile(rf"(?:{one_of([*zh['clause'], *zh['verb']])})+(?=\S)"),
         re.compile(rf"(?:{one_of([*en['courtesy'], *zh['courtesy']])})\s*[.!。！~～]*", re.IGNORECASE),
         re.compile(rf"(?<=\s)(?:{one_of(en['inside'])})[ ](?=to\b)"),
-        re.compile(rf"({one_of(data['decoration']['alarms'])})(?:[ ]?\1)+"),
-        tuple(data["decoration"]["alarms"]),
-        frozenset(tail[-_END:] for tail in (*data["en"]["words"]["tails"], *data["zh"]["words"]["tails"])),
+        re.compile(rf"({one_of(decoration['alarms'])})(?:[ ]?\1)*"),
+        tuple(decoration["alarms"]),
+        any_re(decoration["speaks_re"]),
+        any_re(decoration["signs_re"]),
         frozenset(en["capitals"]),
         frozenset(en["verbs"]),
     )
 
 
 _start = itemgetter(0)
-_NO_COPIES = ("heading", "lead", "label")
-_MARKS = " .!。！?？;；:,，*_\"'”’)]"
-_TAIL, _END = 16, 4  # characters looked at, and compared, at the end of a sentence
-_TEMPLATE = re.compile(r"[{}]|</?[A-Za-z]|%\(|%[sd]\b|\$[A-Za-z_{]|\[\[|\[[A-Z]|<<")
-_SHOUTS = re.compile(r"([!！?？])\1+(?=[\s*_)]|$)", re.MULTILINE)
-_SPOKEN = ' \t\n)*"”’_'
+_SHOUTS = re.compile(r"(?<=\w)([!！?？])\1+(?=[*_)]*$)")
+_SHOUTED = ("!!", "！！", "??", "？？")
+_BEFORE = " \t#*_->•【"  # what may stand before the first word of a line
 _AFTER = re.compile(r"(?<![ \t])[ \t]+(?=\n)")
 _BLANK = re.compile(r"\n[ \t]*\n(?:[ \t]*\n)+")
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?(?![\w-])")
+_ENDED = frozenset(".!?。！？…;；:：)）]\"'”’」*_")
 _COURTESY = 40  # characters of a thank-you
 _DRAWN = (16, 60)  # signs of a drawn line that cost more than a token: box drawing, ASCII
 _LEFT = 3  # signs of it that stay
@@ -219,56 +218,17 @@ class _Finder:
     # -- repeats
 
     def repeats(self) -> Iterator[Removal]:
-        kinds: dict[int, Literal["repeat", "filler"]] = dict.fromkeys(self._copies(), "repeat")
+        kinds: dict[int, Literal["repeat", "filler"]] = dict.fromkeys(Copies(self.outline).places(), "repeat")
         for place, unit in enumerate(self.units):
             short = unit.kind == "sentence" and not unit.fixed and unit.end - unit.start < _COURTESY
-            if short and self.patterns.courtesy.fullmatch(self.text, unit.start, unit.end):
+            if short and self.patterns.courtesy.fullmatch(self.text, unit.start, unit.end) and not self._spoken(place):
                 kinds[place] = "filler"
         self.gone = set(kinds)
         yield from self._spans(kinds)
 
-    def _copies(self) -> Iterator[int]:
-        """Yield the places of sentences that another one, which stays, makes needless."""
-        ends = [self._end(unit) for unit in self.units]
-        times = Counter(ends)
-        groups: dict[tuple[str, int], list[tuple[int, Unit, Rule]]] = {}
-        for place, unit in enumerate(self.units):
-            if ends[place] and times[ends[place]] > 1:
-                rule = read(self.text[unit.start : unit.end])
-                if rule is not None:
-                    groups.setdefault((rule.key, rule.sense), []).append((place, unit, rule))
-        for members in groups.values():
-            if len(members) > 1:
-                yield from self._covered(members)
-
-    def _end(self, unit: Unit) -> str:
-        """Return how a sentence ends. Copies end alike, so one that ends like no other need not be read."""
-        if unit.kind in _NO_COPIES or unit.example:
-            return ""
-        end = self.text[unit.start : unit.end][-_TAIL:].rstrip(_MARKS)[-_END:].lower()
-        if end in self.patterns.weights:  # words that only add weight: it is known by what stands before them
-            rule = read(self.text[unit.start : unit.end])
-            return rule.key[-_END:].lower() if rule else ""
-        return end
-
-    def _covered(self, members: list[tuple[int, Unit, Rule]]) -> Iterator[int]:
-        """Yield the places of those that a stronger and wider copy makes needless; one that may not go comes first."""
-        ranked = [
-            (-rule.strength, len(unit.scope), not self._stays(unit, rule), place, unit) for place, unit, rule in members
-        ]
-        stay: list[Unit] = []
-        for *_, may_go, place, unit in sorted(ranked):  # so whatever stays before is as strong
-            if may_go and any(_covers(other, unit) and self._verbatim(other) == self._verbatim(unit) for other in stay):
-                yield place
-            else:
-                stay.append(unit)
-
-    def _stays(self, unit: Unit, rule: Rule) -> bool:
-        return unit.fixed or rule.bound or rule.says_little or bool(_TEMPLATE.search(self.text, unit.start, unit.end))
-
-    def _verbatim(self, unit: Unit) -> list[str]:
-        """Return what of the sentence may not be altered: its code and quotations."""
-        return [self.text[a:b] for a, b in self.outline.guards_in(unit.start, unit.end)]
+    def _spoken(self, place: int) -> bool:
+        """Tell whether the sentence before may ask for this one to be said."""
+        return place > 0 and bool(self.patterns.speaks.search(self.text, *self.units[place - 1][:2]))
 
     def _spans(self, kinds: dict[int, Literal["repeat", "filler"]]) -> Iterator[Removal]:
         whole: dict[int, Literal["repeat", "filler"]] = {}
@@ -278,6 +238,8 @@ class _Finder:
             if not stay:
                 if not self._parts(unit.block, siblings[-1]):
                     whole[unit.block] = kinds[place]
+            elif any(self.text[self.units[one].end - 1] not in _ENDED for one in stay):
+                continue  # what stays would read as a title
             elif place == siblings[-1]:
                 yield Removal(self.units[stay[-1]].end, unit.end, kinds[place])
             else:
@@ -371,7 +333,9 @@ class _Finder:
                 continue
             if inside:
                 for match in patterns.inside.finditer(text, unit.start, unit.end):
-                    if not self.outline.guarded(*match.span()):
+                    if not patterns.speaks.search(text, unit.start, unit.end) and not self.outline.guarded(
+                        *match.span()
+                    ):
                         yield Removal(*match.span(), "filler")
             first = text[unit.start]
             if first.isascii() and first.isalpha():
@@ -412,32 +376,56 @@ class _Finder:
                     )
         for start, end in self.outline.rules:
             drawn = text[start:end].rstrip()
-            if len(drawn) >= _DRAWN[drawn.isascii()] and not guarded(start, end) and not self._quoted(drawn):
+            if len(drawn) >= _DRAWN[drawn.isascii()] and not guarded(start, end) and not self._shown(start, drawn):
                 step = 2 if drawn[1] == " " else 1
                 yield Removal(start + _LEFT * step - (step - 1), start + len(drawn), "decoration")
-        marks = [_SHOUTS] if any(pair in text for pair in ("!!", "！！", "??", "？？")) else []
-        if any(sign in text for sign in self.patterns.signs):
-            marks.append(self.patterns.alarms)
-        for pattern in marks:
-            for match in pattern.finditer(text):
-                if self._is_prose(match.start()) and not guarded(*match.span()):
-                    yield Removal(match.end(1), match.end(), "decoration")
+        yield from self._shouts()
+        yield from self._alarms()
 
-    def _is_prose(self, position: int) -> bool:
-        """Tell whether a sign follows on something in a sentence or title, outside of examples and labels."""
-        at = bisect_right(self.units, position, key=_start) - 1
-        unit = self.units[at] if at >= 0 else None
-        if unit is None or position >= unit.end or unit.example or unit.kind == "label":
+    def _shouts(self) -> Iterator[Removal]:
+        """Yield the signs too many at the end of sentences; none where the prompt speaks of signs."""
+        text, patterns = self.text, self.patterns
+        if not any(pair in text for pair in _SHOUTED) or patterns.signs.search(text):
+            return
+        for unit in self.units:
+            if unit.example or unit.kind == "label":
+                continue
+            said = text[unit.start : unit.end]
+            match = _SHOUTS.search(said) if any(pair in said for pair in _SHOUTED) else None
+            if match and not patterns.speaks.search(said):
+                span = unit.start + match.end(1), unit.start + match.end()
+                if not self.outline.guarded(span[0] - 1, span[1]):
+                    yield Removal(*span, "decoration")
+
+    def _alarms(self) -> Iterator[Removal]:
+        """Yield the signs too many before a line. A sign that also stands elsewhere, or not always as often, means
+        something."""
+        text = self.text
+        if not any(sign in text for sign in self.patterns.alarm):
+            return
+        by_sign: dict[str, list[re.Match[str]]] = {}
+        for match in self.patterns.alarms.finditer(text):
+            by_sign.setdefault(match.group(1), []).append(match)
+        for runs in by_sign.values():
+            if len({run.group() for run in runs}) == 1 and all(map(self._before_line, runs)):
+                yield from (Removal(run.end(1), run.end(), "decoration") for run in runs if run.end(1) < run.end())
+
+    def _before_line(self, run: re.Match[str]) -> bool:
+        text, start, end = self.text, run.start(), run.end()
+        at = bisect_right(self.units, end, key=_start) - 1
+        if at < 0:
             return False
+        unit = self.units[at]
         return (
-            self.text[position] not in "!?" or self.text[position - 1] in _SPOKEN or self.text[position - 1].isalnum()
+            not text[text.rfind("\n", 0, start) + 1 : start].strip(_BEFORE)
+            and text[end : end + 1] in (" ", "*", "】")
+            and text[end : end + 4].lstrip(" *】_")[:1].isalpha()
+            and unit.start <= start < unit.end
+            and not (unit.example or unit.kind == "label" or (unit.fixed and unit.kind != "heading"))
+            and not self.outline.guarded(start, end)
         )
 
-    def _quoted(self, drawn: str) -> bool:
-        """Tell whether a quotation or code names this very line: then its length matters."""
-        return any(drawn in self.text[a:b] for a, b in self.outline.guards)
-
-
-def _covers(other: Unit, unit: Unit) -> bool:
-    """Tell whether ``other`` holds wherever ``unit`` does."""
-    return unit.scope[: len(other.scope)] == other.scope
+    def _shown(self, start: int, drawn: str) -> bool:
+        """Tell whether the prompt speaks of this very line, in a quotation or right above: then its length matters."""
+        above = self.text[:start].rstrip()[-1:]
+        return above in (":", "：") or any(drawn in self.text[a:b] for a, b in self.outline.guards)

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from refrase_integrations.kimi.prompt.phrases import HAN, one_of, phrases
+from refrase_integrations.kimi.prompt.phrases import HAN, any_re, one_of, phrases
+from refrase_integrations.kimi.prompt.rules import conditional, read
 
 Kind = Literal["sentence", "item", "step", "heading", "lead", "label"]
 
@@ -27,12 +28,16 @@ class Unit(NamedTuple):
     kind: Kind
     """step: of a numbered list. lead: ends in a colon and opens what follows. label: ``key: value``, a table row."""
     scope: tuple[str, ...]
-    """Headings, tags and conditions under which it stands, less those that limit nothing (``Rules``)."""
+    """Headings, tags, lead-ins and conditions under which it stands or may stand, less those that limit nothing
+    (``Rules``). Where a lead-in ends is anybody's guess: up to the next heading."""
     block: int
     """Number of the paragraph or list item it belongs to."""
     example: bool
     fixed: bool
-    """Its place means something (examples, steps, labels, parents of nested items): it may not go."""
+    """Its place means something (examples, steps, labels, nested items and their parents, what stands or may stand
+    below a lead-in or condition): it may not go."""
+    listed: bool = False
+    """Of a list behind a sentence that may be what the list is about: only a copy in that list can stand for it."""
 
 
 @dataclass(slots=True)
@@ -73,6 +78,11 @@ class Outline:
 def limits_nothing(title: str) -> bool:
     """Tell whether a heading or lead-in (``Important rules:``) leaves what stands below it as wide as it is."""
     return _words().general.fullmatch(title) is not None
+
+
+def leans(text: str, start: int, end: int) -> bool:
+    """Tell whether a sentence leans on the one before it ("Except ...", "This ...")."""
+    return _words().leaning(text, start, end)
 
 
 def outline(text: str, keep: Sequence[str] = ()) -> Outline:
@@ -148,7 +158,10 @@ def _guards(text: str) -> list[tuple[int, int]]:
             at = found.end()
     first, last = text.find("{%"), text.rfind("%}")
     if 0 <= first < last:
-        spans.append((first, last + 2))  # a sentence in a branch may be missing when the template is filled
+        closed = "end" in text[text.rfind("{%", 0, last) : last]
+        spans.append(
+            (first, last + 2 if closed else end)
+        )  # a sentence in a branch may be missing in the filled template
     if "{{#" in text or "{{^" in text:
         first = min(place for place in (text.find("{{#"), text.find("{{^")) if place >= 0)
         spans.append((first, text.rfind("}}") + 2))
@@ -194,8 +207,13 @@ _TITLE = re.compile(
     r"|(?P<caps>[A-Z][A-Z0-9 &/,'()-]{2,60})[:：]?\s*$"
 )
 _TITLES = re.compile(r"\*\*|__|【|[A-Z][A-Z0-9 &/,'()-]")
-_BOLD, _NUMBERED = 7, 6  # levels of titles that are a bold line, in capitals or numbered: below other headings
+_DRAWN, _BOLD, _NUMBERED = (
+    0,
+    7,
+    6,
+)  # levels of titles that are a bold line, in capitals or numbered: below other headings
 _SHORT = 40  # characters of a numbered line that may be a title
+_ALL = 1_000_000
 _CODE = 4  # blanks before a line of indented code
 _ENDS = frozenset(".!?:;。！？：；…")
 _STOP = re.compile(r"[.!?。！？；]++[\"')\]*_’”」』）]*+")
@@ -238,6 +256,8 @@ class _Words(NamedTuple):
     condition: _Openings
     leaning: _Openings
     abbreviations: frozenset[str]
+    alone: re.Pattern[str]
+    counted: re.Pattern[str]
 
 
 @lru_cache(maxsize=1)
@@ -251,6 +271,8 @@ def _words() -> _Words:
         _Openings(en["words"]["conditions"], zh["words"]["conditions"]),
         _Openings(en["words"]["leaning"], zh["words"]["leaning"]),
         frozenset(en["words"]["abbreviations"]),
+        any_re([*en["words"]["alone_re"], *zh["words"]["alone_re"]]),
+        any_re([*en["words"]["counted_re"], *zh["words"]["counted_re"]]),
     )
 
 
@@ -261,19 +283,23 @@ class _Reader:
         if keep:
             guards = _merged(guards + [m.span() for m in re.finditer(r"[^\n]+", text) if m.group().startswith(keep)])
         self.out = Outline(text, guards)
-        self.heads: list[tuple[int, str, bool]] = []  # level, key, whether of an example
-        self.tags: list[tuple[str, str, bool]] = []  # name, key, whether of an example
-        self.lead = ""  # what the lead-in above limits
+        self.heads: list[tuple[int, str, bool, bool]] = []  # level, key, whether of an example, whether alone
+        self.tags: list[tuple[str, str, bool, bool]] = []  # name, key, whether of an example, whether alone
+        self.lead: tuple[str, ...] = ()  # what the lead-in or title above limits
+        self.loose = False  # a lead-in that limits nothing came after it: what stands below may be below both
+        self.whole = 0  # blocks below it that stay whatever they say: the first, so that it keeps something; or all
+        self.opener = ""  # an item that ends in a colon and may open the items or paragraphs behind it
+        self.said = (0, 0)  # the last sentence of the paragraph above, where a list may follow
+        self.intro = ""  # what opened the list: a sentence that is no rule
         self.shows = False  # the lead-in above opens an example
         self.shown = False  # an example opened since the last heading, tag or drawn line
         self.items: list[tuple[int, Kind, int]] = []  # indent, kind and first unit of the items around this line
         self.blank = True  # the line before is blank
-        self.closes = False  # the open paragraph ends what stands below a lead-in
         self.para: list[tuple[int, int]] = []  # lines of the open paragraph or item
         self.opening: tuple[int, Kind, int] = (0, "sentence", 0)  # where its first line starts, its kind, its indent
         self.parents: set[int] = set()  # first units of items with items below them
         self.around: tuple[str, ...] = ()  # scope by headings and tags
-        self.in_example = False
+        self.in_example = self.alone = False
         self.guard = 0  # the first guard that is not behind
 
     def read(self) -> Outline:
@@ -341,19 +367,22 @@ class _Reader:
     def _heading(self, level: int, start: int, body: int, end: int) -> None:
         self._flush()
         title = self.text[body:end].strip(" \t#*_:：=-【】")
-        while self.heads and self.heads[-1][0] >= level:
-            self.heads.pop()
+        while self.heads and (self.heads[-1][0] >= level or _DRAWN in (level, self.heads[-1][0])):
+            self.heads.pop()  # whether a drawn title stands above or below another one, nothing tells
         block = self._block(start, end)
         self.out.levels[block] = level
         self._unit(body, end, "heading", self.around, block, fixed=True)
-        self.heads.append((level, _limits(title), _of_example(title)))
+        self.heads.append((level, _limits(title), _of_example(title), _alone(title)))
         self._enter()
 
     def _enter(self) -> None:
         """A heading or tag changed: what was open below the one before is over."""
-        self.lead, self.shows, self.shown, self.items = "", False, False, []
-        self.around = tuple(key for _, key, _ in (*self.heads, *self.tags) if key)
-        self.in_example = any(example for _, _, example in (*self.heads, *self.tags))
+        self.opener, self.intro, self.said, self.items = "", "", (0, 0), []
+        self._lead("")
+        self.shows = self.shown = False
+        self.around = tuple(key for _, key, _, _ in (*self.heads, *self.tags) if key)
+        self.alone = any(alone for *_, alone in (*self.heads, *self.tags))
+        self.in_example = any(example for _, _, example, _ in (*self.heads, *self.tags))
 
     def _drawn(self, run: str, start: int, body: int, end: int) -> bool:
         """Take a line that only draws a line (``-----``) or draws one around a title (``=== RULES ===``)."""
@@ -361,12 +390,22 @@ class _Reader:
         title = rest.rstrip(run + " ")
         if rest and (len(rest) - len(title) < 3 or not rest.startswith(" ") or "|" in rest):
             return False
+        if (
+            not title.strip()
+            and len(self.para) == 1
+            and self.opening[1] == "sentence"
+            and self._title_like(*self.para[0])
+        ):
+            (at, above), self.para = self.para[0], []
+            self._heading({"=": 1, "-": 2}.get(run, _DRAWN), at, at, above)
         self._flush()
-        self.lead, self.shows, self.shown = "", False, False
+        self.opener, self.intro, self.said = "", "", (0, 0)
+        self._lead("")
+        self.shows = self.shown = False
         self.out.rules.append((start, body))
         if title.strip():
             at = body + len(title) - len(title.lstrip())
-            self._heading(1, start, at, body + len(title))
+            self._heading(_DRAWN, start, at, body + len(title))
             self.out.rules.append((body + len(title) + 1, body + len(rest)))
         return True
 
@@ -381,6 +420,13 @@ class _Reader:
             if other_indent == indent and other_kind == kind:
                 del self.items[place:]
                 break
+        if self.opener:
+            if not self.items or self.items[-1][0] >= indent:
+                self._lead(self.opener)
+            self.opener = ""
+        if not self.items and self.said[1]:
+            self.intro = self._introduces(*self.said)
+        self.said = (0, 0)
         if self.items:  # deeper, or bullets below a number
             self.parents.add(self.items[-1][2])
         self.para, self.opening = [(body, end)], (start, kind, indent)
@@ -406,9 +452,11 @@ class _Reader:
         self._flush()
         if self.blank or self.items:
             self.items = [item for item in self.items if item[0] < indent]
+            if self.opener and not self.items:
+                self._lead(self.opener)
+                self.opener = ""
             if self.blank and not self.items:
-                self.closes = bool(self.lead)
-                self.lead, self.shows = "", False
+                self.intro, self.shows = "", False
         if indent >= _CODE and not self.items:
             self._seen(start, end)
         else:
@@ -427,9 +475,11 @@ class _Reader:
             self._enter()
         elif match.end("tag") < end or whole.endswith("/>"):
             self._unit(start, end, "label", self._scope(), self._block(start, end), fixed=True)
+            if self._title_like(start, end):
+                self._lead(self._introduces(start, end))
         else:
             spoken = name.replace("_", " ").replace("-", " ")
-            self.tags.append((name, _limits(spoken), _of_example(spoken)))
+            self.tags.append((name, _limits(spoken), _of_example(spoken), _alone(spoken)))
             self._enter()
 
     # -- paragraphs and items
@@ -449,8 +499,10 @@ class _Reader:
             kind = "label"
             if _of_example(label):
                 self.shown = self.shows = example = True
-        fixed = kind in ("step", "label") or self.shown or example or bool(self.items) or self.closes
-        self.closes = False
+        fixed = kind in ("step", "label") or self.shown or example or self._stands(kind) or bool(self.items)
+        if kind in ("item", "step") and indent and not self.items and first:
+            # what stands between keeps it from being read as a part of an entry above
+            self.out.units[first - 1] = self.out.units[first - 1]._replace(fixed=True)
         under: tuple[str, ...] = ()
         for said in sentences:
             what: Kind = "lead" if said.lead else kind
@@ -463,18 +515,58 @@ class _Reader:
                     block,
                     example or self.shown,
                     fixed or said.holds,
+                    bool(self.intro),
                 )
             )
             if said.limits:
                 under = (said.limits,)
             if said.shows:
                 self.shown = self.shows = example = fixed = True
-        if sentences and sentences[-1].lead and kind not in ("item", "step"):
-            self.lead = sentences[-1].limits
+        if sentences:
+            self._open(self.opening[1], base, sentences[-1], alone=len(lines) == len(sentences) == 1)
         if example:
             self.out.examples.append((start, end))
         if kind in ("item", "step") and sentences:
             self.items.append((indent, kind, first))
+
+    def _open(self, kind: Kind, base: int, last: _Sentence, *, alone: bool) -> None:
+        """Note what a paragraph or item may open: with a colon, as a title without one, or right before a list."""
+        if last.lead:
+            self.said = (0, 0)
+            if kind in ("item", "step"):
+                self.opener = last.limits
+            elif last.limits:
+                self._lead(last.limits)
+            else:
+                self.whole = _ALL if _alone(self.text[base + last.start : base + last.end]) else 0
+                if self.lead:
+                    self.lead, self.loose = (self.lead[0], f"#{len(self.out.blocks)}"), True
+        elif kind == "sentence":
+            self.said = (base + last.start, base + last.end)
+            if alone and self._title_like(*self.said):
+                title = self._introduces(*self.said)
+                if title:
+                    self._lead(title)
+
+    def _lead(self, limits: str) -> None:
+        self.lead, self.loose = (limits,) if limits else (), False
+        self.whole = (_ALL if _alone(limits) else 1) if limits else 0
+
+    def _stands(self, kind: Kind) -> bool:
+        """Tell whether a paragraph or item has to stay for what it stands below: asked once for each, in order."""
+        stays = self.alone or self.whole > 0 or (kind == "sentence" and bool(self.lead) and not self.loose)
+        self.whole = max(0, self.whole - 1)
+        return stays
+
+    def _introduces(self, start: int, end: int) -> str:
+        """Return what a sentence limits that stands above others without a colon; empty: nothing, or it is a rule."""
+        said = self.text[start:end]
+        rule = read(said)
+        return "" if rule is not None and not conditional(said) else _limits(said)
+
+    def _title_like(self, start: int, end: int) -> bool:
+        said = self.text[start:end].rstrip("\"')*_ \t”’")
+        return len(said) <= _SHORT and said[-1:] not in _ENDS - {":", "："}
 
     def _inside(self, start: int, end: int) -> tuple[tuple[int, int], ...]:
         """Return the guards of a paragraph, counted from its start. Paragraphs come in order."""
@@ -491,11 +583,11 @@ class _Reader:
     # -- where a unit stands
 
     def _scope(self) -> tuple[str, ...]:
-        if not self.items and not self.lead:
+        if not (self.items or self.lead or self.intro):
             return self.around
         text, units = self.text, self.out.units
         around = [_limits(text[units[first].start : units[first].end]) for *_, first in self.items]
-        return (*self.around, *(key for key in (self.lead, *around) if key))
+        return (*self.around, *self.lead, *(key for key in (self.intro, *around) if key))
 
     def _seen(self, start: int, end: int) -> None:
         if self.in_example or self.shows:
@@ -564,8 +656,10 @@ def _sentences(
             if text[start] in ".!?":
                 if not text[cut : cut + 1].isspace() and cut < len(text):
                     continue
+                if text[cut : cut + 8].lstrip()[:1].islower():
+                    continue
                 word = text[max(at, start - 8) : start].rpartition(" ")[2].lower().lstrip("(")
-                if text[start] == "." and (text[cut : cut + 2].strip()[:1].islower() or word in _words().abbreviations):
+                if text[start] == "." and word in _words().abbreviations:
                     continue
             if guards and any(a <= start < b for a, b in guards):
                 continue
@@ -602,6 +696,13 @@ def _label(line: str) -> str:
 def _limits(said: str) -> str:
     """Return what a heading or lead-in limits; empty where it limits nothing."""
     return "" if limits_nothing(said) else said.strip().lower()
+
+
+@lru_cache(maxsize=1024)
+def _alone(said: str) -> bool:
+    """Tell whether a heading or lead-in means just what stands below it: it counts that, or puts it for all else."""
+    words = _words()
+    return bool(words.counted.search(said) or (words.alone.search(said) and not limits_nothing(said)))
 
 
 @lru_cache(maxsize=1024)

@@ -27,6 +27,8 @@ class Rule(NamedTuple):
     """How many words (Chinese: pairs of characters) the key holds."""
     bound: bool
     """It points elsewhere ("this", "above"), so it means the same only in the same place."""
+    leans: bool
+    """It has a pronoun, which may stand for something said before."""
 
     @property
     def says_little(self) -> bool:
@@ -55,6 +57,14 @@ def conditional(said: str) -> bool:
     return bool(_english().limits.search(said) or _chinese().limits.search(said))
 
 
+def firm(said: str) -> bool:
+    """Tell whether a sentence is a rule, or says what the model is, and sets no condition or topic for the next one."""
+    rule = read(said)
+    if rule is None or rule.bound or conditional(said):
+        return False
+    return rule.sense != 0 or bool(_english().roles.match(said) or _chinese().roles.match(said))
+
+
 def is_rule(said: str) -> bool:
     """Tell whether a sentence asks for or forbids something, anywhere in it."""
     rule = read(said)
@@ -64,7 +74,7 @@ def is_rule(said: str) -> bool:
 _HAN = re.compile(f"[{HAN}]")
 _MARKUP = r"[\s*_#>\"“”'‘’(\[\])【】「」!！,，.。:：;；|\-–—•→~\U0001f300-\U0001faff\u2600-\u27bf\u203c\ufe0f\u200d]"
 _WORD = re.compile(
-    r"(?<!\w)-{1,2}\w+|\w+(?:['’.+#/@:%-]+\w+)*[%+#]*|[`\"“”$<>=+/{}@&~^|\\]|[^\s\w,.;:!?'’()*\[\]_…—–，。！？；：、（）【】-]"
+    r"(?<!\w)-{1,2}\w+|\w+(?:['’.+#/@:%–—-]+\w+|(?<=\d),(?=\d)\w+)*[%+#]*|[`\"“”$<>=+/{}@&~^|\\]|[^\s\w,.;:!?'’()*\[\]_…—–，。！？；：、（）【】-]"
 )
 _FIRST = re.compile(rf"{_MARKUP}*([\w'’]+)")
 _LOUD = re.compile(r"[A-Z]{2,}")
@@ -97,7 +107,7 @@ class _English:
         self.context = frozenset(more["context"])
         self.articles = frozenset(
             (*more["articles"], *map(str.capitalize, more["articles"]), *map(str.upper, more["articles"]))
-        )
+        ) - {"A"}  # "plan A"
         self.pronouns, self.manners = frozenset(more["pronouns"]), frozenset(more["manners"])
         self.tail = re.compile(rf" (?:{one_of(more['tails'])})$")
         self.roles = re.compile(rf"\s*(?:{one_of(more['roles'])})\b", re.IGNORECASE)
@@ -128,13 +138,14 @@ class _English:
                 return None
             sense = strength = 0
         small = [word.lower() for word in words]
-        bound = not self.context.isdisjoint(small) or (not self.pronouns.isdisjoint(small) and self._leans(small))
+        leans = not self.pronouns.isdisjoint(small)
+        bound = not self.context.isdisjoint(small) or (leans and self._leans(small))
         if words[0] == "avoid" and modal is None:
             sense, strength, words = -1, 1, words[1:] or words
         key = " ".join(words)
         while tail := self.tail.search(key):
             key, strength = key[: tail.start()], strength + 1
-        return Rule(key, sense, strength, len(words), bound)
+        return Rule(key, sense, strength, len(words), bound, leans)
 
     def _words(self, said: str, at: int, *, first: bool) -> list[str]:
         words = [word for word in _WORD.findall(said, at) if word not in self.articles]
@@ -162,7 +173,7 @@ class _Chinese:
         self.modal = re.compile(rf"(?:{one_of(words['subjects'], apart)})?({modals})")
         self.anywhere = re.compile(modals)
         more = words["words"]
-        self.context = any_re(more["context_re"])
+        self.context, self.pronouns = any_re(more["context_re"]), any_re(more["pronouns_re"])
         self.manners = re.compile(one_of(more["manners"]))
         self.tail = re.compile(f"(?:{one_of(more['tails'])})$")
         self.roles = re.compile(rf"\s*(?:{one_of(more['roles'])})")
@@ -189,7 +200,8 @@ class _Chinese:
             sense, strength, key = -1, 1, key[2:] or key
         while tail := self.tail.search(key):
             key, strength = key[: tail.start()], strength + 1
-        return Rule(key, sense, strength, len(key) // 2, bool(self.context.search(said, at)))
+        bound, leans = self.context.search(said, at), self.pronouns.search(said, at)
+        return Rule(key, sense, strength, len(key) // 2, bool(bound), bool(leans))
 
 
 @lru_cache(maxsize=1)
