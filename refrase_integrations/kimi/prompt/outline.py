@@ -504,8 +504,12 @@ class _Reader:
             # what stands between keeps it from being read as a part of an entry above
             self.out.units[first - 1] = self.out.units[first - 1]._replace(fixed=True)
         under: tuple[str, ...] = ()
+        until = end  # where the line with the condition ends: what is said on the next one may hold without it
         for said in sentences:
             what: Kind = "lead" if said.lead else kind
+            if under and base + said.start > until:
+                until = end
+                under = (f"#{base + said.start}", *under)
             self.out.units.append(
                 Unit(
                     base + said.start,
@@ -520,6 +524,7 @@ class _Reader:
             )
             if said.limits:
                 under = (said.limits,)
+                until = next(stop for _, stop in lines if stop >= base + said.end)
             if said.shows:
                 self.shown = self.shows = example = fixed = True
         if sentences:

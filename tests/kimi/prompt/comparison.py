@@ -125,7 +125,8 @@ def _said(text: str) -> Iterator[_Said]:
             lead, entries = "", []
         indent = len(line) - len(line.lstrip())
         entries = [(depth, said) for depth, said in entries if depth < indent or not bare]
-        perhaps = [lead, *(said for _, said in entries)]
+        goes_on = bool(bare) and not entry and number > 0 and bool(lines[number - 1].strip())  # of the entry itself
+        perhaps = [lead, *(said for _, said in entries[: -1 if goes_on else None])]
         sentences = [*filter(str.strip, SENTENCE.split(line))]
         for sentence in sentences:
             spoken = sentence.strip()
@@ -145,6 +146,7 @@ def _said(text: str) -> Iterator[_Said]:
         title = (
             len(sentences) == 1
             and len(_limits(bare).split()) <= 6
+            and bare.strip("\"'“”‘’*_()")[:1].isalnum()
             and bare.rstrip("\"'”’*_)")[-1:].isalnum()
             and not entry
         )
