@@ -154,13 +154,16 @@ def _joined(earlier: list[Removal], cuts: list[Removal]) -> list[Removal]:
 def _cuts(read_out: Outline) -> tuple[list[Removal], bool]:
     """Return what goes in this pass, in order, apart from each other, and whether that lays nothing bare."""
     found = _Finder(read_out)
-    removals = [*found.repeats(), *found.filler(), *found.decoration()]
+    removals = [*found.repeats(), *found.filler()]
+    last = not removals
+    if last:
+        removals = [*found.decoration()]
     removals.sort(key=lambda removal: (removal.start, -removal.end))
     apart: list[Removal] = []
     for removal in removals:
         if not apart or removal.start >= apart[-1].end:
             apart.append(removal)
-    return apart, all(removal.kind == "decoration" for removal in removals)
+    return apart, last
 
 
 class _Patterns(NamedTuple):
@@ -172,7 +175,7 @@ class _Patterns(NamedTuple):
     alarms: re.Pattern[str]
     alarm: tuple[str, ...]
     speaks: re.Pattern[str]
-    signs: re.Pattern[str]
+    signs: tuple[str, ...]
     capitals: frozenset[str]
     verbs: frozenset[str]
 
@@ -190,7 +193,7 @@ def _patterns() -> _Patterns:
         re.compile(rf"({one_of(decoration['alarms'])})(?:[ ]?\1)*"),
         tuple(decoration["alarms"]),
         any_re(decoration["speaks_re"]),
-        any_re(decoration["signs_re"]),
+        tuple(decoration["signs"]),
         frozenset(en["capitals"]),
         frozenset(en["verbs"]),
     )
@@ -198,6 +201,8 @@ def _patterns() -> _Patterns:
 
 _start = itemgetter(0)
 _SHOUTS = re.compile(r"(?<=\w)([!！?？])\1+(?=[*_)]*$)")
+_MARKED = re.compile(r"[!?！？]+(?![\w!?！？])")
+_OPENS = frozenset(' \t\n"“「(（')
 _SHOUTED = ("!!", "！！", "??", "？？")
 _BEFORE = " \t#*_->•【"  # what may stand before the first word of a line
 _AFTER = re.compile(r"(?<![ \t])[ \t]+(?=\n)")
@@ -385,7 +390,7 @@ class _Finder:
     def _shouts(self) -> Iterator[Removal]:
         """Yield the signs too many at the end of sentences; none where the prompt speaks of signs."""
         text, patterns = self.text, self.patterns
-        if not any(pair in text for pair in _SHOUTED) or patterns.signs.search(text):
+        if not any(pair in text for pair in _SHOUTED) or self._speaks_of_signs():
             return
         for unit in self.units:
             if unit.example or unit.kind == "label":
@@ -396,6 +401,14 @@ class _Finder:
                 span = unit.start + match.end(1), unit.start + match.end()
                 if not self.outline.guarded(span[0] - 1, span[1]):
                     yield Removal(*span, "decoration")
+
+    def _speaks_of_signs(self) -> bool:
+        """Tell whether the prompt names signs of exclamation or question, or has some that end nothing."""
+        text = self.text
+        lowered = text.lower()
+        return any(name in lowered for name in self.patterns.signs) or any(
+            match.start() == 0 or text[match.start() - 1] in _OPENS for match in _MARKED.finditer(text)
+        )
 
     def _alarms(self) -> Iterator[Removal]:
         """Yield the signs too many before a line. A sign that also stands elsewhere, or not always as often, means

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from refrase_integrations.kimi.prompt.outline import Outline, Unit, leans, limits_nothing
@@ -58,9 +58,8 @@ class Copies:
                 rule = read(self.text[unit.start : unit.end])
                 if rule is not None:
                     groups.setdefault((rule.key, rule.sense), []).append((place, rule))
-        copied = [members for members in groups.values() if len(members) > 1]
-        if copied and not self._numbered():
-            for members in copied:
+        for members in groups.values():
+            if len(members) > 1:
                 yield from self._covered(members)
 
     def _end(self, unit: Unit) -> str:
@@ -120,16 +119,16 @@ class Copies:
         beside = other < place and self.units[other].block == self.units[place].block
         return (
             self._leant_on(other)
-            or self._points(other)
             or not self._led_by_rules(place if beside else other, other if beside else 0)
             or (self.units[other].kind == "step" and not self._list_of_rules(other))
+            or self._points(other)
         )
 
     def _needed(self, place: int) -> bool:
         """Tell whether something beside a sentence lacks what it means without it, or the other way round."""
         unit = self.units[place]
         means_more = _THE.search(self.text, unit.start, unit.end) and not self._led_by_rules(place)
-        return bool(means_more) or self._leant_on(place) or self._points(place)
+        return bool(means_more) or self._leant_on(place) or self._points(place) or self._numbered
 
     def _leant_on(self, place: int) -> bool:
         """Tell whether the next sentence leans on this one ("Except ...")."""
@@ -156,12 +155,10 @@ class Copies:
         """Tell whether a sentence of the same part points at others ("the rule below"), by where they stand."""
         first, last = self._around(place, lambda unit: unit.kind != "heading")
         if first not in self._pointed:
-            points, text = _patterns().points, self.text
             self._pointed[first] = any(
-                match.group(1)
+                _points(self.text[unit.start : unit.end], lead=unit.kind == "lead")
                 for unit in self.units[first : last + 1]
-                for match in points.finditer(text, unit.start, unit.end)
-                if not (unit.example or (unit.kind == "lead" and limits_nothing(text[unit.start : unit.end])))
+                if not unit.example
             )
         return self._pointed[first]
 
@@ -174,14 +171,29 @@ class Copies:
             last += 1
         return first, last
 
+    @cached_property
     def _numbered(self) -> bool:
         """Tell whether the prompt speaks of its rules by number ("the second rule"): then none may go."""
-        text = self.text
-        return any(
-            _NAMED.match(text, match.end())
-            or _NAMED.search(text, text.rfind("\n", 0, match.start()) + 1, match.start())
-            for match in _patterns().numbered.finditer(text)
-        )
+        return any(map(_by_number, self.text.split("\n")))
+
+
+# What a sentence or a line says does not change from pass to pass.
+
+
+@lru_cache(maxsize=4096)
+def _points(said: str, *, lead: bool) -> bool:
+    """Tell whether a sentence points at others by where they stand; a lead-in that limits nothing points at its own."""
+    found = any(match.group(1) for match in _patterns().points.finditer(said))
+    return found and not (lead and limits_nothing(said))
+
+
+@lru_cache(maxsize=8192)
+def _by_number(line: str) -> bool:
+    """Tell whether a line speaks of a rule by its number, and is not an entry with that number."""
+    return any(
+        _NAMED.match(line, match.end()) or _NAMED.search(line, 0, match.start())
+        for match in _patterns().numbered.finditer(line)
+    )
 
 
 def _signs(said: str) -> list[str]:

@@ -237,10 +237,11 @@ class _Linter:
 
     def _persona(self) -> Iterator[Finding]:
         patterns = _patterns()
-        own = [unit for unit, said, rule in self.said if is_rule(said) or (rule and rule.sense == 0)]
         for unit, said, _ in self.said:
             default, generic = patterns.persona.fullmatch(said), patterns.generic.fullmatch(said)
-            others = [one for one in own if one is not unit]
+            if not (default or generic):
+                continue
+            others = [one for one, text, rule in self.said if one is not unit and (rule is not None or is_rule(text))]
             if default and others:
                 yield self._finding(
                     "default-persona", unit.start, unit.end, "the default persona beside instructions of your own"

@@ -95,7 +95,13 @@ def outline(text: str, keep: Sequence[str] = ()) -> Outline:
     Returns:
         The outline; every position counts characters of ``text``.
     """
-    return _Reader(text, tuple(keep)).read()
+    return _outline(text, tuple(opening for opening in keep if opening in text))
+
+
+@lru_cache(maxsize=8)
+def _outline(text: str, keep: tuple[str, ...]) -> Outline:
+    """Read a prompt, once for the linter and for compaction. Shared: nobody changes it."""
+    return _Reader(text, keep).read()
 
 
 # -- what may not be edited ----------------------------------------------------------------------------------
