@@ -62,6 +62,8 @@ BOTH_STAY = {
     "Chinese, a title without a sign": f"会员客户\n\n{ZH}\n\n# 通用\n{ZH}",
     "Chinese, a title that forbids": "禁止事项：\n- 使用表情符号。\n\n# 邮件\n- 使用表情符号。",
     "Chinese, an exception in the next entry": f"{ZH}\n\n- 语气友好。\n- {ZH}\n- 除非物流公司已经确认。\n",
+    "a line below a condition": "If it rains, stay in. Never guess.\nNever guess.",
+    "a line that keeps an entry out of the list above": "- Be brief.\nBe brief.\n  - Always ask for the number.\n",
 }  # fmt: skip
 
 GENERAL_GOES = {
