@@ -14,7 +14,7 @@ from refrase_integrations.client.deadline import Deadline, checked_seconds
 from refrase_integrations.client.limits import Limiter, Limits
 from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi.fields import MODEL_FIELDS
-from refrase_integrations.kimi.settings import Practices
+from refrase_integrations.kimi.settings import Practices, Settings
 
 if TYPE_CHECKING:  # what only a call needs is imported by it: importing a model is cheap
     from typing import Self
@@ -68,7 +68,7 @@ class DropIn(BaseModel):
     """Texts that end the reply; at most 5 of at most 32 bytes on Moonshot's API."""
     max_tokens: int | None = None
     """Output limit in tokens, reasoning included; None: the documented default."""
-    practices: Practices | dict[str, Any] | Literal["off"] | None = None
+    practices: Settings = None
     """How each practice applies."""
     timeout: float | Any = None
     """Seconds for one request, or the SDK's Timeout; None: 600."""

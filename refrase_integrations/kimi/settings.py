@@ -147,3 +147,8 @@ class Practices(BaseModel):
 
 
 DEFAULTS = Practices()
+
+Settings = Practices | dict[str, Any] | Literal["off"] | None
+"""What a user may give for the practices."""
+Thinking = bool | Literal["auto"] | None
+"""What a user may give for the thinking switch of a model that is wrapped."""

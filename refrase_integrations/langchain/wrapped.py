@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from langchain_core.language_models import BaseChatModel
 from langchain_core.language_models.base import LangSmithParams
@@ -21,7 +21,7 @@ from refrase_integrations.kimi.dialect import Dialect
 from refrase_integrations.kimi.fields import CALL_FIELDS
 from refrase_integrations.kimi.practice import Prepared
 from refrase_integrations.kimi.request import dialect_of, layered
-from refrase_integrations.kimi.settings import Practices
+from refrase_integrations.kimi.settings import Practices, Settings, Thinking
 from refrase_integrations.kimi.tokens import TokenCounter, counter
 from refrase_integrations.kimi.vendors import WRAPPER
 from refrase_integrations.kimi.wire import Chunk
@@ -30,9 +30,6 @@ from refrase_integrations.langchain.chat import model_profile
 from refrase_integrations.langchain.handover import Handover, hand_over
 from refrase_integrations.langchain.replies import Reader
 from refrase_integrations.langchain.vendors import host_of, model_name_of, settings_of, url_of
-
-Settings = Practices | dict[str, Any] | Literal["off"] | None
-Thinking = bool | Literal["auto"] | None
 
 
 class WrappedChatModel(PracticedChatModel):

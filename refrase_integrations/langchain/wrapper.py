@@ -14,11 +14,11 @@ from refrase_integrations.client.budgets import Budget
 from refrase_integrations.client.limits import Limiter, Limits
 from refrase_integrations.errors import ConfigurationError
 from refrase_integrations.kimi.catalogue import knows_model
-from refrase_integrations.kimi.settings import Practices
+from refrase_integrations.kimi.settings import Practices, Settings, Thinking
 from refrase_integrations.langchain.base import PracticedChatModel
 from refrase_integrations.langchain.chat import ChatKimi
 from refrase_integrations.langchain.vendors import host_of, model_name_of
-from refrase_integrations.langchain.wrapped import Settings, Thinking, WrappedChatModel
+from refrase_integrations.langchain.wrapped import WrappedChatModel
 
 _log = logging.getLogger("refrase_integrations")
 

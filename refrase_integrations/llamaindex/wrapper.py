@@ -7,7 +7,7 @@ import copy
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 from llama_index.core.base.llms.types import (
@@ -33,7 +33,7 @@ from refrase_integrations.kimi.dialect import Dialect
 from refrase_integrations.kimi.fields import CALL_FIELDS
 from refrase_integrations.kimi.practice import Prepared
 from refrase_integrations.kimi.request import dialect_of, layered
-from refrase_integrations.kimi.settings import Practices
+from refrase_integrations.kimi.settings import Practices, Settings, Thinking
 from refrase_integrations.kimi.tokens import TokenCounter, counter
 from refrase_integrations.kimi.vendors import WRAPPER
 from refrase_integrations.kimi.wire import Chunk
@@ -42,8 +42,6 @@ from refrase_integrations.llamaindex.handover import Handover, Reader, hand_over
 from refrase_integrations.llamaindex.llm import Kimi
 from refrase_integrations.llamaindex.vendors import sender_of, settings_of, vendor_of
 
-Settings = Practices | dict[str, Any] | Literal["off"] | None
-Thinking = bool | Literal["auto"] | None
 _Senders = dict[str, tuple[LLM, LLM]]
 """By the fields that are set on it: the inner LLM that it was made of, and what sends."""
 
@@ -132,9 +130,9 @@ class WrappedLLM(PracticedLLM):
     """Which Kimi it is, in any host's spelling; empty: as the inner LLM says."""
     host: str | None = None
     """Id of the host; None: read from the inner LLM."""
-    practices: Practices | dict[str, Any] | Literal["off"] | None = None
+    practices: Settings = None
     """How each practice applies."""
-    thinking: bool | Literal["auto"] | None = None
+    thinking: Thinking = None
     """Of every call; None: as the model has it."""
     budget: Budget | None = Field(default=None, repr=False, exclude=True)
     """What may be spent. Never serialized."""
